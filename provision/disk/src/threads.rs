@@ -1,6 +1,10 @@
 //! Work that several threads share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
+
+/// The most threads of one work. Each has two blocks in memory.
+const MAX_THREADS: usize = 16;
 
 /// Ends the work of the other threads if its own one panics.
 struct StopOnPanic<'a>(&'a AtomicBool);
@@ -11,9 +15,18 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// Calls `work` on `threads` threads, of which the calling one asks `keep_going`. The first failure or panic ends the others, and is
-/// the result. Otherwise that of the calling thread is.
+/// Calls `work` on `threads` threads at most, of which the calling one asks `keep_going`. The first failure or panic ends the others,
+/// and is the result. Otherwise that of the calling thread is.
 pub(crate) fn share<T: Send, E: Send>(
+    threads: usize,
+    keep_going: &mut dyn FnMut() -> Result<bool, E>,
+    work: impl Fn(&mut dyn FnMut() -> Result<bool, E>) -> Result<T, E> + Sync,
+) -> Result<T, E> {
+    share_by(Builder::new, threads, keep_going, work)
+}
+
+fn share_by<T: Send, E: Send>(
+    builder: impl Fn() -> Builder,
     threads: usize,
     keep_going: &mut dyn FnMut() -> Result<bool, E>,
     work: impl Fn(&mut dyn FnMut() -> Result<bool, E>) -> Result<T, E> + Sync,
@@ -27,7 +40,9 @@ pub(crate) fn share<T: Send, E: Send>(
     };
     std::thread::scope(|scope| {
         let help = || run(&mut || Ok(true));
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(help)).collect();
+        // Those that the system refuses, as a limit of processes lets it, are not needed.
+        let spawn = |_| builder().spawn_scoped(scope, help).ok();
+        let helpers: Vec<_> = (1..threads.min(MAX_THREADS)).map_while(spawn).collect();
         let mut result = run(keep_going);
         for helper in helpers {
             let helped = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -41,7 +56,9 @@ pub(crate) fn share<T: Send, E: Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+    use std::thread::{self, ThreadId};
 
     use super::*;
 
@@ -79,5 +96,26 @@ mod tests {
         let (shared, steps) = steps_beside(|| panic!("a helper's bug"));
         assert_eq!(shared, Err("panic"));
         assert!(steps < MANY, "the calling thread worked in vain");
+    }
+
+    /// The number of threads that work is shared by.
+    fn sharers(builder: impl Fn() -> Builder) -> usize {
+        let seen: Mutex<HashSet<ThreadId>> = Mutex::default();
+        let work = |_: &mut dyn FnMut() -> Result<bool, ()>| {
+            seen.lock().unwrap().insert(thread::current().id());
+            Ok(())
+        };
+        share_by(builder, 1000, &mut || Ok(true), work).unwrap();
+        seen.into_inner().unwrap().len()
+    }
+
+    #[test]
+    fn threads_are_bounded_and_may_be_refused() {
+        assert_eq!(sharers(Builder::new), MAX_THREADS);
+        assert_eq!(
+            sharers(|| Builder::new().stack_size(usize::MAX / 8)),
+            1,
+            "the calling thread does the work"
+        );
     }
 }

@@ -60,7 +60,8 @@ pub(crate) fn each_in_pairs<I: Sync>(
 fn run<I: Sync>(queue: &Queue<'_, I>, threads: usize, worker: &(dyn Fn(&Queue<'_, I>) + Sync)) {
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(|| worker(queue));
+            // The others do the work of a thread that the system refuses.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || worker(queue));
         }
         worker(queue);
     });

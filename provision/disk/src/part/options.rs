@@ -13,7 +13,7 @@ pub struct PartOptions<'a> {
     pub names: &'a PartNames,
     /// The list of the file's pieces. Used only if it is the one that the lock pins.
     pub pieces: Option<Arc<PieceList>>,
-    /// The most threads that hash pieces, or copy them. A file without a list is hashed by one.
+    /// The most threads that hash pieces, or copy them: 16 at most. A file without a list is hashed by one.
     pub threads: usize,
     /// Makes the list of a file without one while its bytes are hashed: see [`PartFile::take_list`](super::PartFile::take_list).
     pub makes_list: bool,
@@ -24,6 +24,12 @@ impl<'a> PartOptions<'a> {
     pub fn with_list(names: &'a PartNames, pieces: Option<Arc<PieceList>>) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { pieces, threads, ..names.into() }
+    }
+
+    /// Of as many `files` at once, each gets its share of the threads.
+    #[must_use]
+    pub fn among(self, files: usize) -> Self {
+        Self { threads: (self.threads / files.max(1)).max(1), ..self }
     }
 }
 

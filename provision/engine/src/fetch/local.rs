@@ -272,6 +272,8 @@ pub(super) struct LocalCopier<'a> {
     pub(super) lists: &'a PieceLists,
     /// Gets the wrong copies of which no piece was taken.
     pub(super) wrong: &'a Mutex<Vec<WrongCopy>>,
+    /// The number of files that are copied at once.
+    pub(super) at_once: usize,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
@@ -531,7 +533,7 @@ impl LocalCopier<'_> {
     /// The options of the file's part, with its list.
     fn options(&self, target: &mut Target<'_>) -> PartOptions<'_> {
         target.list = target.list.take().or_else(|| self.lists.of(target.model));
-        PartOptions::with_list(self.part_names, target.list.clone())
+        PartOptions::with_list(self.part_names, target.list.clone()).among(self.at_once)
     }
 
     fn copy_from(&self, target: &mut Target<'_>, source: &SourceFile) -> Result<Installed, CopyError> {

@@ -142,6 +142,7 @@ impl<'j> Opened<'j> {
             stores: self.stores.as_ref(),
             lists: &self.lists,
             wrong: &self.wrong_copies,
+            at_once: 1,
             observer: &*self.job.observer,
             interrupted: &self.job.interrupted,
         }

@@ -70,6 +70,8 @@ struct Lacking<'d> {
     download: &'d mut Download,
     list: Arc<PieceList>,
     reused: Reused,
+    /// The number of files that are filled at once.
+    at_once: usize,
 }
 
 /// The places of wanted pieces.
@@ -157,10 +159,11 @@ impl<'a> PieceReuse<'a> {
 
     /// Copies pieces into the parts of `downloads`. Returns the result of each.
     pub(super) fn fill(&self, downloads: &mut [Download], mut damaged: Damaged) -> Vec<(FileIndex, Reused)> {
+        let at_once = downloads.len().min(self.files_at_once());
         let of = |download| {
             let download: &mut Download = download;
             let list = download.pieces.clone()?;
-            Some(Mutex::new(Lacking { download, list, reused: Reused::default() }))
+            Some(Mutex::new(Lacking { download, list, reused: Reused::default(), at_once }))
         };
         let files: Vec<Mutex<Lacking<'_>>> = downloads.iter_mut().filter_map(of).collect();
         let mut replaced = HashSet::new();
@@ -207,6 +210,10 @@ impl<'a> PieceReuse<'a> {
         results.collect()
     }
 
+    fn files_at_once(&self) -> usize {
+        self.threads.clamp(1, 4)
+    }
+
     /// Calls `work` for each file that has not failed, several at once.
     fn each(
         &self,
@@ -217,7 +224,7 @@ impl<'a> PieceReuse<'a> {
         workers::each(
             files,
             |file| lock(file).list.size(),
-            self.threads.clamp(1, 4),
+            self.files_at_once(),
             |file| {
                 let mut file = lock(file);
                 if file.reused.error.is_none()
@@ -378,7 +385,7 @@ impl<'a> PieceReuse<'a> {
         } else {
             let pieces = Some(file.list.clone());
             let options = PartOptions { pieces, threads: self.threads, ..PartOptions::from(&*part_names) };
-            PartFile::open(place, model, options, || !self.is_interrupted())?
+            PartFile::open(place, model, options.among(file.at_once), || !self.is_interrupted())?
         };
         Ok(part.insert(opened))
     }

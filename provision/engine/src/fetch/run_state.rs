@@ -73,6 +73,7 @@ impl<'a> RunState<'a> {
         });
         let local: Vec<(FileIndex, Vec<Candidate>)> = local.collect();
         let models = self.models;
+        let copier = LocalCopier { at_once: threads.min(local.len()), ..*copier };
         let results = workers::each(
             &local,
             |(index, _)| models[*index].size,
