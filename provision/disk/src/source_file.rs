@@ -35,6 +35,15 @@ pub struct SourceFile {
     proven: Option<(Sha256, ProvenBy)>,
 }
 
+/// What a piece is whose bytes cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// A failure of the disk.
+    Fails,
+    /// A wrong piece.
+    IsWrong,
+}
+
 impl SourceFile {
     /// Opens the file at `path`. Follows symlinks: baked directories may consist of them. `None` if there is no file.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
@@ -213,11 +222,12 @@ impl SourceFile {
     ) -> Result<Vec<ByteRange>, StoreError> {
         let (samples, rest) = samples((0..list.pieces().len()).collect());
         let sampled = samples.iter().map(|piece| list.pieces()[*piece].range.len()).sum::<u64>();
-        let mut wrong = self.wrong_of(&samples, list, threads, keep_going)?;
+        let how = (threads, Unreadable::Fails);
+        let mut wrong = self.wrong_of(&samples, list, how, keep_going)?;
         if wrong.len() == sampled || self.current_size()? != list.size() {
             return Ok(vec![ByteRange::new(0, list.size())]);
         }
-        self.wrong_of(&rest, list, threads, keep_going)?.iter().for_each(|range| wrong.insert(range));
+        self.wrong_of(&rest, list, how, keep_going)?.iter().for_each(|range| wrong.insert(range));
         Ok(wrong.iter().collect())
     }
 
@@ -226,19 +236,21 @@ impl SourceFile {
         &self,
         pieces: &[usize],
         list: &PieceList,
-        threads: usize,
+        (threads, unreadable): (usize, Unreadable),
         keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
     ) -> Result<RangeSet, StoreError> {
         let (pairs, wrong) = (Mutex::new(pieces.chunks(2)), Mutex::new(RangeSet::new()));
         let threads = threads.min(pieces.len().div_ceil(2));
-        share(threads, keep_going, |keep_going| self.compare(list, &pairs, &wrong, keep_going))?;
+        share(threads, keep_going, |keep_going| {
+            self.compare((list, unreadable), &pairs, &wrong, keep_going)
+        })?;
         Ok(wrong.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Hashes pieces side by side, as long as there are `pairs` of them, and adds the wrong ones.
     fn compare(
         &self,
-        list: &PieceList,
+        (list, unreadable): (&PieceList, Unreadable),
         pairs: &Mutex<std::slice::Chunks<'_, usize>>,
         wrong: &Mutex<RangeSet>,
         keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
@@ -256,6 +268,11 @@ impl SourceFile {
                 for (left, block) in left.iter_mut().zip(&mut blocks) {
                     block.resize(left.len().min(BLOCK as u64) as usize, 0);
                     let read = self.file.read_exact_at(block, left.start);
+                    if read.is_err() && unreadable == Unreadable::IsWrong {
+                        // A part of its bytes has another digest.
+                        (*left, *block) = (none, Vec::new());
+                        continue;
+                    }
                     read.map_err(StoreError::at("reading it", &self.path))?;
                     *left = ByteRange::new(left.start + block.len() as u64, left.end);
                 }

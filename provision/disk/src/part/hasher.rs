@@ -155,6 +155,13 @@ impl HasherGuard<'_> {
         self.put_back()
     }
 
+    /// Hashes no more of the piece, until bytes are written into it.
+    pub(super) fn give_up(mut self) {
+        if self.hasher.take().is_some() {
+            self.part.hasher_returns(|pieces| pieces.give_up(self.piece));
+        }
+    }
+
     fn put_back(&mut self) -> PieceEnd {
         let Some(hasher) = self.hasher.take() else { return PieceEnd::Incomplete };
         if self.part.has_list() && self.at == self.end {

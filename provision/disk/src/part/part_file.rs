@@ -24,7 +24,7 @@ use crate::destination_lock::lease::LockLease;
 use crate::directory::{Directory, Found};
 use crate::error::StoreError;
 use crate::file_stat::FileId;
-use crate::source_file::SourceFile;
+use crate::source_file::{SourceFile, Unreadable};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
 use provision_core::journal::{self, Reach};
@@ -200,7 +200,8 @@ impl PartFile {
                 .map_err(StoreError::at("reading its extents", part.path()))?;
             let pieces: Vec<usize> = claimed.iter().flat_map(|range| list.touching(range)).collect();
             let threads = PartOptions::with_list(&PartNames::Shared, None).threads;
-            let wrong = part.wrong_of(&pieces, list, threads, &mut || Ok(keep_going()))?;
+            let wrong =
+                part.wrong_of(&pieces, list, (threads, Unreadable::IsWrong), &mut || Ok(keep_going()))?;
             return Ok(claimed.len() - wrong.len());
         }
         match verify_journal(&part.file, &directory, &names, model, keep_going) {

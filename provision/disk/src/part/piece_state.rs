@@ -229,6 +229,12 @@ impl Pieces {
         self.taken -= 1;
     }
 
+    /// The thread that has the hasher of a piece cannot read its bytes.
+    pub(super) fn give_up(&mut self, piece: usize) {
+        self.taken -= 1;
+        self.ready -= self.open.remove(&piece).map_or(0, |progress| progress.ready);
+    }
+
     /// The thread that has the hasher of a piece of a list has hashed all of it.
     pub(super) fn judge(&mut self, piece: usize, found: Sha256) -> PieceEnd {
         self.taken -= 1;

@@ -30,7 +30,7 @@ impl PartFile {
         self.hash_on_threads(None, keep_going)
     }
 
-    /// Proves the pieces of a part that was just opened, and drops the others. Returns the proven ranges with their
+    /// Proves the pieces of a part that was just opened, and drops the others, those that cannot be read included. Returns the proven ranges with their
     /// checksums, for the journal.
     pub(super) fn prove_claimed(
         &self,
@@ -71,21 +71,23 @@ impl PartFile {
             if first.is_none() {
                 std::mem::swap(&mut first, &mut second);
             }
-            let Some(a) = &mut first else { return Ok(()) };
+            let Some(a) = &first else { return Ok(()) };
             if !keep_going()? {
                 return Err(StoreError::Interrupted { path: self.path() });
             }
-            let Some(b) = &mut second else {
-                a.read(BLOCK, proven.is_some())?;
-                a.guard.update(&a.block);
-                continue;
-            };
             // Equal lengths: the rest of the longer one finds a new companion.
-            let shorter = a.guard.ready().min(b.guard.ready());
+            let shorter = second.as_ref().map_or(u64::MAX, |b| b.guard.ready()).min(a.guard.ready());
             let len = BLOCK.min(usize::try_from(shorter).unwrap_or(BLOCK));
-            a.read(len, proven.is_some())?;
-            b.read(len, proven.is_some())?;
-            HasherGuard::update_two([&mut a.guard, &mut b.guard], [&a.block, &b.block]);
+            for lane in [&mut first, &mut second] {
+                read(lane, len, proven.is_some())?;
+            }
+            match (&mut first, &mut second) {
+                (Some(a), Some(b)) => {
+                    HasherGuard::update_two([&mut a.guard, &mut b.guard], [&a.block, &b.block]);
+                }
+                (Some(one), None) | (None, Some(one)) => one.guard.update(&one.block),
+                (None, None) => {}
+            }
         }
     }
 
@@ -111,12 +113,13 @@ impl PartFile {
     }
 }
 
-impl Lane<'_> {
-    fn read(&mut self, len: usize, checks: bool) -> Result<(), StoreError> {
-        self.guard.read_back(&mut self.block, len)?;
-        if checks {
-            self.crc.update(&self.block);
-        }
-        Ok(())
+/// Reads the lane's next bytes. `is_resumed`: a piece that cannot be read back is given up, and fetched again.
+fn read(lane: &mut Option<Lane<'_>>, len: usize, is_resumed: bool) -> Result<(), StoreError> {
+    let Some(open) = lane else { return Ok(()) };
+    match open.guard.read_back(&mut open.block, len) {
+        Ok(()) if is_resumed => open.crc.update(&open.block),
+        Err(_) if is_resumed => lane.take().into_iter().for_each(|given_up| given_up.guard.give_up()),
+        read => return read,
     }
+    Ok(())
 }

@@ -242,6 +242,48 @@ fn an_interrupted_copy_or_resume_keeps_the_proven_pieces() {
     assert_eq!(open(&fixture, &model, &list).held(), 160_000);
 }
 
+/// The file `name` of the fixture, and an action that cuts its end off when it is called first.
+fn cut_at_first(fixture: &Fixture, name: &str, len: u64) -> impl FnMut() -> bool + use<> {
+    let (path, mut is_cut) = (fixture.file(name), false);
+    move || {
+        if !std::mem::replace(&mut is_cut, true) {
+            fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+        }
+        true
+    }
+}
+
+#[test]
+fn an_unreadable_piece_of_a_part_is_given_up() {
+    let fixture = Fixture::new();
+    let content = bytes(14, 400_000);
+    let (model, list) = listed(&content, (1..10).map(|at| at * 40_000));
+    let fill = |part: &PartFile| {
+        for gap in part.missing() {
+            put(part, gap.start as usize..gap.end as usize, &content);
+        }
+        part.checkpoint().unwrap();
+    };
+    fill(&open(&fixture, &model, &list));
+    let name = format!("d/.x.{}.part", model.sha256.short());
+    let cut = cut_at_first(&fixture, &name, 100_000);
+    let one = PartOptions { threads: 1, ..options(&list) };
+    let part = PartFile::open(&fixture.destination, &model, one, cut).unwrap();
+    assert_eq!(part.missing(), [ByteRange::new(80_000, 400_000)]);
+    fill(&part);
+    part.hash_ready().unwrap();
+    assert!(part.lacking_pieces().is_empty());
+    drop(part);
+    let cut = cut_at_first(&fixture, &name, 100_000);
+    // Another thread may have read more before the cut.
+    let held = PartFile::resumable_bytes(&fixture.destination, &model, Some(&list), cut).unwrap();
+    assert!(held >= 80_000, "{held}");
+    let part = open(&fixture, &model, &list);
+    fill(&part);
+    part.verify().unwrap().install().unwrap();
+    assert_eq!(fs::read(fixture.file("d/x")).unwrap(), content);
+}
+
 #[test]
 fn a_wrong_source_costs_no_byte_of_a_part() {
     for has_list in [true, false] {
