@@ -72,7 +72,12 @@ pub fn install_pieces(
     mut step: impl FnMut(u64) -> bool,
 ) -> Result<(Installed, CopyMethod), CopyError> {
     let held = part.held();
-    let method = part.fill_pieces_from(source, &mut step)?;
+    let filled = part.fill_pieces_from(source, &mut step);
+    if matches!(filled, Err(CopyError::Source(_))) && part.held() == 0 {
+        // A download may put its part elsewhere.
+        part.remove().map_err(CopyError::Part)?;
+    }
+    let method = filled?;
     let (missing, copied) = (part.missing(), part.held() - held);
     if !missing.is_empty() {
         let path = source.path().to_owned();

@@ -155,6 +155,10 @@ impl PartFile {
             let read = source.file.read_exact_at(bytes, from);
             read.map_err(|error| CopyError::Source(StoreError::of("reading it", source.path(), error)))?;
             self.write_bytes(to, bytes).map_err(CopyError::Part)
+        } else if *method == CopyMethod::Reflink {
+            // The blocks are the source's.
+            let read = self.file.read_exact_at(bytes, to);
+            read.map_err(|error| CopyError::Source(StoreError::of("reading it", source.path(), error)))
         } else {
             self.read_back(bytes, to).map_err(CopyError::Part)
         }

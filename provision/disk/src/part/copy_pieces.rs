@@ -4,6 +4,7 @@
 //! counts them, until right ones are written over them. Each thread copies two pieces side by side.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::copy::{CopyError, CopyMethod, JOURNAL_INTERVAL};
 use super::part_file::PartFile;
@@ -32,6 +33,8 @@ pub struct Copied {
     pub right: Vec<bool>,
     /// The method of the last ones.
     pub method: CopyMethod,
+    /// The first failure to read a piece of a source.
+    pub unreadable: Option<StoreError>,
 }
 
 /// The copies that the threads share.
@@ -43,6 +46,7 @@ struct Job<'a> {
     unreported: AtomicU64,
     /// Bytes that are proven and not in the journal.
     unjournaled: AtomicU64,
+    unreadable: Mutex<Option<StoreError>>,
 }
 
 /// A piece that a thread copies. Dropped before its end, it leaves no trace.
@@ -74,6 +78,9 @@ impl PartFile {
 
     /// Copies what is missing from a file that should have the same bytes, piece by piece. A file of which no sample is right is another
     /// one, and not read to its end.
+    ///
+    /// # Errors
+    /// [`CopyError::Source`] if no sample is right because they cannot be read.
     pub(crate) fn fill_pieces_from(
         &self,
         source: &SourceFile,
@@ -82,11 +89,13 @@ impl PartFile {
         let method = self.begin_copy(source);
         let same = |piece| PieceCopy { piece, source, at: self.pieces().pieces()[piece].range.start };
         let (first, rest) = samples(self.lacking_pieces());
-        let Copied { right, mut method } =
+        let Copied { right, mut method, unreadable } =
             self.copy_pieces_by(method, &first.into_iter().map(same).collect::<Vec<_>>(), step)?;
         if right.contains(&true) {
             method =
                 self.copy_pieces_by(method, &rest.into_iter().map(same).collect::<Vec<_>>(), step)?.method;
+        } else if let Some(error) = unreadable {
+            return Err(CopyError::Source(error));
         }
         Ok(method)
     }
@@ -103,6 +112,7 @@ impl PartFile {
             right: copies.iter().map(|_| AtomicBool::new(false)).collect(),
             unreported: AtomicU64::new(0),
             unjournaled: AtomicU64::new(0),
+            unreadable: Mutex::default(),
         };
         let mut keep_going = || {
             if job.unjournaled.load(Ordering::Relaxed) >= JOURNAL_INTERVAL {
@@ -121,7 +131,9 @@ impl PartFile {
             copied => {
                 let method = copied?;
                 self.journal_written().map_err(CopyError::Part)?;
-                Ok(Copied { right: job.right.into_iter().map(AtomicBool::into_inner).collect(), method })
+                let right = job.right.into_iter().map(AtomicBool::into_inner).collect();
+                let unreadable = job.unreadable.into_inner().unwrap_or_else(PoisonError::into_inner);
+                Ok(Copied { right, method, unreadable })
             }
         }
     }
@@ -150,8 +162,8 @@ impl PartFile {
             // Equal lengths: the rest of the longer one finds a new companion.
             let most = second.as_ref().map_or(u64::MAX, Lane::left).min(a.left()).min(BLOCK as u64);
             let is_read = [
-                a.bring(most as usize, &mut method)?,
-                second.as_mut().map_or(Ok(false), |b| b.bring(most as usize, &mut method))?,
+                a.bring(job, most as usize, &mut method)?,
+                second.as_mut().map_or(Ok(false), |b| b.bring(job, most as usize, &mut method))?,
             ];
             match (is_read, &mut second) {
                 ([true, true], Some(b)) => {
@@ -196,12 +208,19 @@ impl Lane<'_> {
     }
 
     /// Copies the next bytes. Returns false if the source lacks them.
-    fn bring(&mut self, len: usize, method: &mut CopyMethod) -> Result<bool, CopyError> {
+    fn bring(&mut self, job: &Job<'_>, len: usize, method: &mut CopyMethod) -> Result<bool, CopyError> {
         self.block.resize(len, 0);
         let places = (self.copy.at + self.done, self.range.start + self.done);
         match self.part.bring(self.copy.source, places, &mut self.block, method) {
             Ok(()) => {}
-            Err(CopyError::Source(_)) => return Ok(false),
+            Err(CopyError::Source(error)) => {
+                // A place behind the end of the file that was opened was never there.
+                if places.0 + len as u64 <= self.copy.source.stamp().size {
+                    let mut first = job.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+                    first.get_or_insert(error);
+                }
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         }
         self.crc.update(&self.block);

@@ -136,7 +136,7 @@ impl PartFile {
         Ok(true)
     }
 
-    /// Copies the pieces of an orphan that are right. Returns false if the orphan cannot be opened.
+    /// Copies the pieces of an orphan that are right. Returns false if some of the orphan cannot be read.
     fn adopt_pieces(
         &self,
         names: &FileNames,
@@ -152,6 +152,6 @@ impl PartFile {
         };
         let copies: Vec<_> = self.lacking_pieces().into_iter().filter_map(same).collect();
         let copied = self.copy_pieces(&copies, &mut |_| keep_going());
-        copied.map(|_| true).map_err(CopyError::into_store_error)
+        copied.map(|copied| copied.unreadable.is_none()).map_err(CopyError::into_store_error)
     }
 }

@@ -8,9 +8,9 @@ use camino::Utf8Path;
 
 use crate::error::StoreError;
 use crate::install::set_mtime;
-use crate::part::{PartFile, PartNames};
+use crate::part::{PartFile, PartNames, PartOptions};
 use crate::source_file::BLOCK;
-use crate::testing::{CONTENT, Fixture, model, write};
+use crate::testing::{CONTENT, Fixture, listed, model, write};
 use provision_core::byte_range::ByteRange;
 use provision_core::lockfile::Model;
 
@@ -120,6 +120,28 @@ fn fault_81_an_unreadable_orphan_stays_and_ends_no_run() {
     fs::remove_file(orphan.with_extension("journal")).unwrap();
     fs::create_dir(orphan.with_extension("journal")).unwrap();
     let part = PartFile::resume(&fixture.destination, &model, &PartNames::per_process(), || true).unwrap();
+    assert_eq!(part.held(), 0);
+    assert!(orphan.exists(), "an orphan that was not adopted is gone");
+}
+
+#[test]
+fn an_orphan_whose_pieces_cannot_be_read_stays() {
+    let fixture = Fixture::new();
+    let content = vec![7; 300_000];
+    let (model, list) = listed(&content, [100_000, 200_000]);
+    let (mine, dead, _) = owners();
+    let options = |names| PartOptions { threads: 1, ..PartOptions::with_list(names, Some(list.clone())) };
+    let (mine, theirs) = (PartNames::PerProcess(mine), PartNames::PerProcess(dead.clone()));
+    let other = PartFile::open(&fixture.destination, &model, options(&theirs), || true).unwrap();
+    let _ = other.write(0, &content).unwrap();
+    other.checkpoint().unwrap();
+    drop(other);
+    let orphan = fixture.part(&model, &format!("{dead}.part"));
+    let cut = || {
+        File::options().write(true).open(&orphan).unwrap().set_len(0).unwrap();
+        true
+    };
+    let part = PartFile::resume(&fixture.destination, &model, options(&mine), cut).unwrap();
     assert_eq!(part.held(), 0);
     assert!(orphan.exists(), "an orphan that was not adopted is gone");
 }

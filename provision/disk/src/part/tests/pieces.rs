@@ -285,6 +285,27 @@ fn an_unreadable_piece_of_a_part_is_given_up() {
 }
 
 #[test]
+fn a_source_that_cannot_be_read_is_no_wrong_one() {
+    let fixture = Fixture::new();
+    let content = bytes(13, 400_000);
+    let (model, list) = listed(&content, (1..10).map(|at| at * 40_000));
+    fs::write(fixture.file("source"), &content).unwrap();
+    let path = camino::Utf8PathBuf::from_path_buf(fixture.file("source")).unwrap();
+    let source = SourceFile::open(&path).unwrap().unwrap();
+    let one = PartOptions { threads: 1, ..options(&list) };
+    let mut cut = cut_at_first(&fixture, "source", 0);
+    let copied = install_copy((&fixture.destination, one.clone()), &model, &source, |_| cut());
+    let Err(CopyError::Source(StoreError::Io { source, .. })) = &copied else { panic!("{copied:?}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(!fixture.part(&model, "part").exists(), "a part without bytes stays");
+    // A file that was shorter from the start is another one.
+    fs::write(fixture.file("source"), b"short").unwrap();
+    let source = SourceFile::open(&path).unwrap().unwrap();
+    let copied = install_copy((&fixture.destination, one), &model, &source, |_| true);
+    assert!(matches!(copied, Err(CopyError::Pieces { .. })), "{copied:?}");
+}
+
+#[test]
 fn a_wrong_source_costs_no_byte_of_a_part() {
     for has_list in [true, false] {
         let fixture = Fixture::new();
