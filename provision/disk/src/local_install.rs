@@ -29,6 +29,7 @@ use provision_core::piece_list::ProvenBy;
 ///
 /// # Errors
 /// [`CopyError::Pieces`] if the part has a list and the source lacks some of its pieces: the part has the others.
+/// [`StoreError::CopyDiffers`] if the source was proven first, and the bytes that were copied from it are wrong.
 pub fn install_copy<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
@@ -41,7 +42,8 @@ pub fn install_copy<'a>(
     }
     let part = Arc::new(part);
     let mut is_mixed = part.held() > 0;
-    if is_mixed {
+    let is_proven = is_mixed;
+    if is_proven {
         // Wrong bytes would cost those of an earlier run.
         source.prove(part.pieces(), 1, &mut || step(0)).map_err(CopyError::of_source)?;
     }
@@ -53,6 +55,9 @@ pub fn install_copy<'a>(
             Err(StoreError::Mismatch { .. }) if is_mixed => part.reset().map_err(CopyError::Part)?,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 part.remove().map_err(CopyError::Part)?;
+                if is_proven {
+                    return Err(CopyError::Part(StoreError::CopyDiffers { path: part.path() }));
+                }
                 let path = source.path().to_owned();
                 return Err(CopyError::Source(StoreError::Mismatch { path, expected, found }));
             }

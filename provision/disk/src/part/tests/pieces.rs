@@ -306,6 +306,31 @@ fn a_source_that_cannot_be_read_is_no_wrong_one() {
 }
 
 #[test]
+fn a_source_that_is_right_is_not_blamed_for_the_copy() {
+    let fixture = Fixture::new();
+    let content = bytes(15, 3 << 20);
+    let model = model("d/x", &content);
+    let part = fixture.open(&model);
+    put(&part, 0..1 << 20, &vec![7; 1 << 20]);
+    part.checkpoint().unwrap();
+    drop(part);
+    let (source, part) = (fixture.file("source"), fixture.part(&model, "part"));
+    fs::write(&source, &content).unwrap();
+    let path = camino::Utf8PathBuf::from_path_buf(source.clone()).unwrap();
+    let opened = SourceFile::open(&path).unwrap().unwrap();
+    let copied = install_copy((&fixture.destination, &PartNames::Shared), &model, &opened, |_| {
+        // Emptied for the second copy, in which the machine flips a bit.
+        if fs::metadata(&part).unwrap().len() == 0 {
+            let file = fs::File::options().write(true).open(&source).unwrap();
+            file.write_all_at(&[content[0] ^ 1], 0).unwrap();
+        }
+        true
+    });
+    assert!(matches!(copied, Err(CopyError::Part(StoreError::CopyDiffers { .. }))), "{copied:?}");
+    assert!(!part.exists() && !fixture.file("d/x").exists());
+}
+
+#[test]
 fn a_wrong_source_costs_no_byte_of_a_part() {
     for has_list in [true, false] {
         let fixture = Fixture::new();
