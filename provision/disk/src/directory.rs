@@ -272,16 +272,6 @@ impl Directory {
         self.sync().inspect_err(|_| drop(self.remove(name)))
     }
 
-    /// Writes a small file atomically, and not durably: after a power cut it may have other bytes. For files that are believed by
-    /// their digest.
-    pub fn write_by_digest(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let temporary = format!("{}{:08x}{TEMPORARY}", temporary_prefix(name), fastrand::u32(..));
-        let path = self.path.join(name);
-        let written = self.create_small((&temporary, FILE_MODE), bytes, &path);
-        let renamed = written.and_then(|_| self.rename_small(&temporary, name, &path));
-        renamed.inspect_err(|_| drop(self.remove(&temporary)))
-    }
-
     /// Writes a small file that only this user may read, atomically: a power cut leaves the old one, or the new one. No other process
     /// may be writing it.
     pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {

@@ -37,9 +37,9 @@ impl Kept {
         })
     }
 
-    /// Keeps a list. Returns false if it cannot.
+    /// Keeps a list, durably: a marker of the same text says that the lists are here, and no later run looks. Returns false if it cannot.
     pub(super) fn keep(&self, list: &Sha256, bytes: &[u8]) -> bool {
-        let kept = |directory: Directory| directory.write_by_digest(&list.to_string(), bytes).ok();
+        let kept = |directory: Directory| directory.write_small(&list.to_string(), bytes).ok();
         self.directory(true).and_then(kept).is_some()
     }
 
