@@ -68,7 +68,12 @@ pub(super) fn inspect(models: &ModelSet, job: Job, dir: &JobDir, after: After) -
     for file in models.new.files.iter().filter(|_| !job.is_local()) {
         let [in_destination, _] = dir.final_names(file.path);
         if !has_bytes(&in_destination, file)? && !has_bytes(&object(dir, file), file)? {
-            findings.to_fetch += file.bytes.len() as u64 - held.get(&file.sha256).copied().unwrap_or(0);
+            // With a list, the other pieces are in the part or in the old file, which has its name until then.
+            findings.to_fetch += if job.has_lists() {
+                file.changed()
+            } else {
+                file.bytes.len() as u64 - held.get(&file.sha256).copied().unwrap_or(0)
+            };
         }
     }
     Ok(findings)
@@ -90,7 +95,7 @@ fn final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<Vec<String>>
         let object = object(dir, new);
         for path in dir.final_names(new.path).into_iter().chain([object.clone()]) {
             let Some(bytes) = read(&path)? else { continue };
-            let is_old = job == Job::Replace && path != object && bytes == *old.bytes;
+            let is_old = matches!(job, Job::Replace | Job::Update) && path != object && bytes == *old.bytes;
             if bytes != *new.bytes && !is_old {
                 violations.push(format!("{I1}: {}", describe(&path, &bytes, new)));
             }
@@ -124,6 +129,9 @@ pub(super) fn ensure_complete(
         if matches!(job, Job::Cache | Job::Link) {
             expected.insert(object(dir, file));
         }
+        if let Some((_, pin)) = file.list().filter(|_| job.has_lists()) {
+            expected.insert(dir.kept_lists().join(pin.to_string()));
+        }
     }
     if job != Job::Layers {
         expected.insert(dir.destination().join(MARKER));
@@ -149,7 +157,7 @@ pub(super) fn ensure_durable(models: &ModelSet, job: Job, dir: &JobDir) -> Resul
 }
 
 /// The paths that the next run may leave as they are, because it has nothing to do there: a free lock, the record of
-/// verified files beside a complete marker, and the cache of a complete destination.
+/// verified files beside a complete marker, kept piece lists of the version before, and the cache of a complete destination.
 ///
 /// A known gap is the journal of a file that was installed right before the end. It has no part. The next run does not
 /// look at it in a cache, nor in a destination whose marker is complete; a power cut brings the latter about, since
@@ -163,6 +171,7 @@ pub(super) fn tolerated(models: &ModelSet, findings: &Findings, dir: &JobDir) ->
     if findings.is_complete {
         paths.extend([destination.join(LOCK), destination.join(VERIFIED)]);
         paths.extend(models.new.files.iter().map(|file| object(dir, file)));
+        paths.extend(files_below(&dir.kept_lists())?);
         paths.extend(files_below(&destination)?.into_iter().filter(has_no_part));
     }
     Ok(paths)

@@ -18,6 +18,8 @@ pub(crate) enum Job {
     Resume,
     /// Other bytes of the same lengths under the same names, which a marker lists.
     Replace,
+    /// As `Replace`, with piece lists: every second piece is in the installed file.
+    Update,
     /// A container's start with baked copies.
     Ensure,
     /// The same with symlinks.
@@ -42,6 +44,11 @@ impl Job {
         matches!(self, Self::Ensure | Self::Symlink | Self::Link)
     }
 
+    /// The lock pins piece lists.
+    pub(super) fn has_lists(self) -> bool {
+        self == Self::Update
+    }
+
     /// The program's arguments.
     pub(super) fn arguments(self, baked: &Utf8Path, dir: &JobDir, lock: &Utf8Path) -> Vec<String> {
         let (cache, layers, destination) = (dir.cache(), dir.layers(), dir.destination());
@@ -50,7 +57,7 @@ impl Job {
             Self::Symlink => vec!["ensure", "--baked", baked.as_str(), "--baked-mode", "symlink"],
             Self::Cache | Self::Link => vec!["fetch", "--cache", cache.as_str()],
             Self::Layers => vec!["fetch", "--layers", layers.as_str()],
-            Self::Fetch | Self::Paced | Self::Resume | Self::Replace => vec!["fetch"],
+            Self::Fetch | Self::Paced | Self::Resume | Self::Replace | Self::Update => vec!["fetch"],
         };
         words.extend(["--lock", lock.as_str(), "--dest", destination.as_str()]);
         words.extend(["--progress", "none", "--connections", "4", "--wait", "30s"]);
@@ -86,6 +93,11 @@ impl JobDir {
 
     pub(super) fn destination(&self) -> Utf8PathBuf {
         self.root.join("models")
+    }
+
+    /// The lists that the destination keeps.
+    pub(super) fn kept_lists(&self) -> Utf8PathBuf {
+        self.destination().join(".provision.pieces")
     }
 
     pub(super) fn cache(&self) -> Utf8PathBuf {

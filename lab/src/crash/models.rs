@@ -1,9 +1,11 @@
 //! The model files of all jobs, in two versions with known bytes.
 //!
-//! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ.
+//! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ. Every second piece is
+//! equal.
 
 use std::sync::Arc;
 
+use provision_core::digest::Sha256;
 use provision_testbed::{BlockingOrigin, Content, Recorded};
 
 use crate::tools::lock_text;
@@ -11,6 +13,9 @@ use crate::tools::lock_text;
 /// Paths and sizes: several segments, several and an odd one, less than one.
 const FILES: [(&str, u64); 3] =
     [("loras/deep/y.safetensors", 2_700_001), ("vae/x.safetensors", 3_400_000), ("z.safetensors", 40_000)];
+
+/// The length of a piece, in bytes. A file of one piece has no list.
+const PIECE: usize = 500_000;
 
 /// A model file.
 #[derive(Debug, Clone)]
@@ -37,7 +42,17 @@ pub(super) struct ModelSet {
 
 impl ModelSet {
     pub(super) fn new() -> Self {
-        Self { new: Version::new("new", 100), old: Version::new("old", 200) }
+        let new = Version::new("new", |at, size| Content::generated(100 + at, size).to_vec());
+        let old = |at: u64, size| {
+            let other = Content::generated(200 + at, size).to_vec();
+            let pieces = other.chunks(PIECE).zip(new.files[at as usize].bytes.chunks(PIECE));
+            pieces
+                .enumerate()
+                .flat_map(|(at, (old, new))| if at % 2 == 0 { old } else { new })
+                .copied()
+                .collect()
+        };
+        Self { old: Version::new("old", old), new }
     }
 
     pub(super) fn find(&self, path: &str, sha256: &str) -> Option<&ModelFile> {
@@ -46,13 +61,36 @@ impl ModelSet {
     }
 }
 
+impl ModelFile {
+    /// The bytes of the pieces that the other version does not have.
+    pub(super) fn changed(&self) -> u64 {
+        self.bytes.chunks(PIECE).step_by(2).map(|piece| piece.len() as u64).sum()
+    }
+
+    /// Its piece list and the list's digest, written by docs/lockfile.md. A file of one piece has none.
+    pub(super) fn list(&self) -> Option<(Vec<u8>, Sha256)> {
+        let pieces = self.bytes.chunks(PIECE);
+        let head =
+            [b"provision-pieces", &1_u32.to_le_bytes()[..], &(pieces.len() as u32).to_le_bytes()].concat();
+        let size = (self.bytes.len() as u64).to_le_bytes();
+        let entry = |(at, piece): (usize, &[u8])| {
+            let (start, length) = ((at * PIECE) as u64, piece.len() as u32);
+            [&start.to_le_bytes()[..], &length.to_le_bytes(), Sha256::of(piece).as_bytes()].concat()
+        };
+        let entries = pieces.clone().enumerate().flat_map(entry).collect();
+        let list = [head, size.to_vec(), Sha256::of(&self.bytes).as_bytes().to_vec(), entries].concat();
+        (pieces.len() > 1).then(|| (list.clone(), Sha256::of(&list)))
+    }
+}
+
 impl Version {
-    fn new(name: &'static str, seed: u64) -> Self {
-        let file = |(seed, (path, size))| {
-            let content = Content::generated(seed, size);
+    /// The files with the bytes that `bytes` returns for their position and size.
+    fn new(name: &'static str, bytes: impl Fn(u64, u64) -> Vec<u8>) -> Self {
+        let file = |(at, (path, size))| {
+            let content = Content::bytes(bytes(at, size));
             ModelFile { path, sha256: content.sha256_hex(), bytes: Arc::new(content.to_vec()), content }
         };
-        Self { name, files: (seed..).zip(FILES).map(file).collect() }
+        Self { name, files: (0..).zip(FILES).map(file).collect() }
     }
 
     pub(super) fn serve(&self, origin: &BlockingOrigin) {
@@ -80,11 +118,13 @@ impl Version {
         self.files.iter().map(of_file).sum()
     }
 
-    /// The text of the lock that lists the files.
-    pub(super) fn lock(&self, origin: &BlockingOrigin) -> String {
+    /// The text of the lock that lists the files, or also pins their piece lists.
+    pub(super) fn lock(&self, origin: &BlockingOrigin, has_lists: bool) -> String {
         let model = |file: &ModelFile| {
             let url = origin.url(&self.url_path(file));
+            let pin = file.list().filter(|_| has_lists).map(|(_, pin)| format!("pieces = \"{pin}\"\n"));
             lock_text::model(file.path, &url, file.bytes.len() as u64, &file.sha256)
+                + &pin.unwrap_or_default()
         };
         lock_text::VERSION.to_owned() + &self.files.iter().map(model).collect::<String>()
     }

@@ -61,7 +61,7 @@ impl<'a> PowerCut<'a> {
     /// Cuts the power until there are enough clones. Returns how many there are.
     pub(super) fn run(&mut self, recorded: &[(Job, Vec<Call>)], extent: Extent) -> Result<usize> {
         let is_in =
-            |job| !extent.is_sample || [Job::Fetch, Job::Paced, Job::Replace, Job::Cache].contains(job);
+            |job| !extent.is_sample || [Job::Fetch, Job::Paced, Job::Update, Job::Cache].contains(job);
         let recorded: Vec<_> = recorded.iter().filter(|(job, _)| is_in(job)).collect();
         let kinds = self.check_itself(if extent.is_sample { &[EXT4] } else { &FILE_SYSTEMS })?;
         for kind in kinds {

@@ -16,7 +16,7 @@ use xshell::{Shell, cmd};
 use super::call::Call;
 use super::invariants::{self, After, Findings};
 use super::job::{Job, JobDir};
-use super::models::ModelSet;
+use super::models::{ModelFile, ModelSet, Version};
 use super::tracer::{self, Options, Trace};
 use crate::project;
 use crate::tools::process::Run;
@@ -75,11 +75,13 @@ impl CrashContext {
     /// Makes an old version, a full cache, and an interrupted fetch.
     fn prepare_templates(&self) -> Result<()> {
         let sandbox = CrashSandbox::new(self, "preparation")?;
-        let (origin, new_lock) = (&sandbox.origin, fs::read(&sandbox.lock)?);
+        let origin = &sandbox.origin;
         self.models.old.serve(origin);
-        fs::write(&sandbox.lock, self.models.old.lock(origin))?;
-        sandbox.command(Job::Fetch, &self.template(Job::Replace))?.exits(0)?;
-        fs::write(&sandbox.lock, new_lock)?;
+        sandbox.write_locks(&self.models.old)?;
+        for job in [Job::Replace, Job::Update] {
+            sandbox.command(job, &self.template(job))?.exits(0)?;
+        }
+        sandbox.write_locks(&self.models.new)?;
 
         let filled = self.template(Job::Link);
         sandbox.command(Job::Cache, &filled)?.exits(0)?;
@@ -96,12 +98,11 @@ impl CrashContext {
     }
 }
 
-/// An origin, a lock of its files, and a directory.
+/// An origin, locks of its files without piece lists and with them, and a directory.
 #[derive(Debug)]
 pub(super) struct CrashSandbox<'a> {
     pub(super) context: &'a CrashContext,
     origin: BlockingOrigin,
-    lock: Utf8PathBuf,
     folder: Utf8PathBuf,
 }
 
@@ -109,10 +110,32 @@ impl<'a> CrashSandbox<'a> {
     pub(super) fn new(context: &'a CrashContext, name: &str) -> Result<Self> {
         let folder = context.folder.join(name);
         fs::create_dir_all(&folder)?;
-        let (origin, lock) = (BlockingOrigin::start(OriginConfig::default())?, folder.join("models.lock"));
+        let origin = BlockingOrigin::start(OriginConfig::default())?;
         context.models.new.serve(&origin);
-        fs::write(&lock, context.models.new.lock(&origin))?;
-        Ok(Self { context, origin, lock, folder })
+        let sandbox = Self { context, origin, folder };
+        sandbox.write_locks(&context.models.new)?;
+        Ok(sandbox)
+    }
+
+    fn lock(&self, has_lists: bool) -> Utf8PathBuf {
+        self.folder.join(if has_lists { "listed.lock" } else { "models.lock" })
+    }
+
+    /// Writes the locks of a version. Its lists are beside them, and no others: an installed file's are where the destination keeps
+    /// them.
+    fn write_locks(&self, version: &Version) -> Result<()> {
+        for has_lists in [false, true] {
+            fs::write(self.lock(has_lists), version.lock(&self.origin, has_lists))?;
+        }
+        let directory = self.folder.join("models.pieces");
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        fs::create_dir(&directory)?;
+        for (list, pin) in version.files.iter().filter_map(ModelFile::list) {
+            fs::write(directory.join(pin.to_string()), list)?;
+        }
+        Ok(())
     }
 
     /// The sandbox's directory, on the machine's own file system.
@@ -126,7 +149,7 @@ impl<'a> CrashSandbox<'a> {
 
     /// The arguments of `job`. The last is the time to wait for a lock.
     pub(super) fn arguments(&self, job: Job, dir: &JobDir) -> Vec<String> {
-        job.arguments(&self.context.baked, dir, &self.lock)
+        job.arguments(&self.context.baked, dir, &self.lock(job.has_lists()))
     }
 
     /// A run in the folder `name`. With `locks_lie`, `flock` does nothing and succeeds.
