@@ -251,6 +251,16 @@ fn a_damaged_list_with_another_copy_is_not_said_to_be_missing() {
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with("a: used with another copy of the piece list: "), "{said:?}");
     assert!(said[0].ends_with("restore it, or write it again with `lock pieces`"), "{said:?}");
+    // Another file's list is damaged and nowhere else: the warning is about that one.
+    let other = Content::generated(2, SIZE);
+    fixture.file_with_list("b", &other);
+    let other = list_of(&other).digest().unwrap().to_string();
+    std::fs::write(directory.join(&other), "x").unwrap();
+    std::fs::remove_dir_all(fixture.destination()).unwrap();
+    fixture.fetch_all();
+    let said = warnings(&fixture);
+    assert!(said[1].starts_with("b: used without a piece list: ") && said[1].contains(&other), "{said:?}");
+    assert_eq!(said.len(), 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The warnings of a run about its lists: one for each cause, with the first files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use provision_core::event::{Event, Observer};
 use provision_core::first_names::first_names;
@@ -49,8 +49,8 @@ struct Warning {
     /// The first file's.
     why: String,
     files: BTreeSet<ModelPath>,
-    /// Those of them whose list is at no other place.
-    lacking: BTreeSet<ModelPath>,
+    /// Those of them whose list is at no other place, each with its own.
+    lacking: BTreeMap<ModelPath, String>,
     is_said: bool,
 }
 
@@ -62,13 +62,14 @@ impl Warnings {
         }
         match self.0.iter_mut().find(|warning| warning.cause == cause) {
             None => {
-                let files = BTreeSet::from([file.clone()]);
-                self.0.push(Warning { cause, why: why(), lacking: files.clone(), files, is_said: false });
+                let (files, why) = (BTreeSet::from([file.clone()]), why());
+                let lacking = BTreeMap::from([(file.clone(), why.clone())]);
+                self.0.push(Warning { cause, why, files, lacking, is_said: false });
             }
             Some(warning) if warning.is_said => {}
             Some(warning) => {
                 warning.files.insert(file.clone());
-                warning.lacking.insert(file.clone());
+                warning.lacking.entry(file.clone()).or_insert_with(why);
             }
         }
     }
@@ -89,12 +90,11 @@ impl Warnings {
     pub(super) fn say(&mut self, observer: &dyn Observer) {
         for warning in self.0.iter_mut().filter(|warning| !warning.is_said) {
             let Warning { cause, why, files, lacking, is_said } = warning;
-            let (named, use_of) = if lacking.is_empty() {
-                (files, "used with another copy of the piece list")
-            } else {
-                (lacking, "used without a piece list")
+            let (files, lacking) = (std::mem::take(files), std::mem::take(lacking));
+            let (names, use_of, why) = match lacking.first_key_value() {
+                None => (first_names(files, NAMED), "used with another copy of the piece list", &*why),
+                Some((_, why)) => (first_names(lacking.keys(), NAMED), "used without a piece list", why),
             };
-            let names = first_names(std::mem::take(named), NAMED);
             let message = format!("{names}: {use_of}: {why}; {}", cause.way_out());
             observer.observe(&Event::Warning { message });
             *is_said = true;
