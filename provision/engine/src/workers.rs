@@ -3,6 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// The number of files that take the time, of files of these lengths: those of an eighth of the longest or more.
+pub(crate) fn long(lengths: impl Iterator<Item = u64> + Clone) -> usize {
+    let longest = lengths.clone().max().unwrap_or(0);
+    lengths.filter(|length| *length >= longest / 8).count()
+}
+
 /// Items, the largest first, so that the last one to end is small.
 pub(crate) struct Queue<'a, I> {
     items: &'a [I],
@@ -65,4 +71,13 @@ fn run<I: Sync>(queue: &Queue<'_, I>, threads: usize, worker: &(dyn Fn(&Queue<'_
         }
         worker(queue);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_large_file_is_not_slowed_by_small_ones() {
+        let long = |lengths: &[u64]| super::long(lengths.iter().copied());
+        assert_eq!([long(&[]), long(&[40, 1, 1]), long(&[40, 5, 4]), long(&[0, 0])], [0, 1, 2, 2]);
+    }
 }

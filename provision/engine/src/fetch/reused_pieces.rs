@@ -159,7 +159,8 @@ impl<'a> PieceReuse<'a> {
 
     /// Copies pieces into the parts of `downloads`. Returns the result of each.
     pub(super) fn fill(&self, downloads: &mut [Download], mut damaged: Damaged) -> Vec<(FileIndex, Reused)> {
-        let at_once = downloads.len().min(self.files_at_once());
+        let long = workers::long(downloads.iter().map(|download| self.models[download.index].size));
+        let at_once = long.min(self.files_at_once());
         let of = |download| {
             let download: &mut Download = download;
             let list = download.pieces.clone()?;

@@ -73,7 +73,8 @@ impl<'a> RunState<'a> {
         });
         let local: Vec<(FileIndex, Vec<Candidate>)> = local.collect();
         let models = self.models;
-        let copier = LocalCopier { at_once: threads.min(local.len()), ..*copier };
+        let long = workers::long(local.iter().map(|(index, _)| models[*index].size));
+        let copier = LocalCopier { at_once: threads.min(long), ..*copier };
         let results = workers::each(
             &local,
             |(index, _)| models[*index].size,
