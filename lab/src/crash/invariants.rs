@@ -129,7 +129,7 @@ pub(super) fn ensure_complete(
         if matches!(job, Job::Cache | Job::Link) {
             expected.insert(object(dir, file));
         }
-        if let Some((_, pin)) = file.list().filter(|_| job.has_lists()) {
+        if let Some((_, pin)) = file.list.as_ref().filter(|_| job.has_lists()) {
             expected.insert(dir.kept_lists().join(pin.to_string()));
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct ModelFile {
     pub(super) path: &'static str,
     pub(super) sha256: String,
     pub(super) bytes: Arc<Vec<u8>>,
+    /// Its piece list and the list's digest. A file of one piece has none.
+    pub(super) list: Option<(Vec<u8>, Sha256)>,
     content: Content,
 }
 
@@ -66,29 +68,32 @@ impl ModelFile {
     pub(super) fn changed(&self) -> u64 {
         self.bytes.chunks(PIECE).step_by(2).map(|piece| piece.len() as u64).sum()
     }
+}
 
-    /// Its piece list and the list's digest, written by docs/lockfile.md. A file of one piece has none.
-    pub(super) fn list(&self) -> Option<(Vec<u8>, Sha256)> {
-        let pieces = self.bytes.chunks(PIECE);
-        let head =
-            [b"provision-pieces", &1_u32.to_le_bytes()[..], &(pieces.len() as u32).to_le_bytes()].concat();
-        let size = (self.bytes.len() as u64).to_le_bytes();
-        let entry = |(at, piece): (usize, &[u8])| {
-            let (start, length) = ((at * PIECE) as u64, piece.len() as u32);
-            [&start.to_le_bytes()[..], &length.to_le_bytes(), Sha256::of(piece).as_bytes()].concat()
-        };
-        let entries = pieces.clone().enumerate().flat_map(entry).collect();
-        let list = [head, size.to_vec(), Sha256::of(&self.bytes).as_bytes().to_vec(), entries].concat();
-        (pieces.len() > 1).then(|| (list.clone(), Sha256::of(&list)))
-    }
+/// The piece list of a file with these bytes, written by docs/lockfile.md. `None` for a file of one piece.
+fn list_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let pieces = bytes.chunks(PIECE);
+    let count = pieces.len();
+    let entry = |(at, piece): (usize, &[u8])| {
+        let (start, length) = ((at * PIECE) as u64, piece.len() as u32);
+        [&start.to_le_bytes()[..], &length.to_le_bytes(), Sha256::of(piece).as_bytes()].concat()
+    };
+    let entries: Vec<u8> = pieces.enumerate().flat_map(entry).collect();
+    let (version, count_bytes, size) =
+        (1_u32.to_le_bytes(), (count as u32).to_le_bytes(), (bytes.len() as u64).to_le_bytes());
+    let file = Sha256::of(bytes);
+    let parts = [b"provision-pieces", &version[..], &count_bytes, &size, file.as_bytes(), &entries];
+    (count > 1).then(|| parts.concat())
 }
 
 impl Version {
     /// The files with the bytes that `bytes` returns for their position and size.
     fn new(name: &'static str, bytes: impl Fn(u64, u64) -> Vec<u8>) -> Self {
         let file = |(at, (path, size))| {
-            let content = Content::bytes(bytes(at, size));
-            ModelFile { path, sha256: content.sha256_hex(), bytes: Arc::new(content.to_vec()), content }
+            let bytes = bytes(at, size);
+            let list = list_of(&bytes).map(|list| (list.clone(), Sha256::of(&list)));
+            let content = Content::bytes(bytes.clone());
+            ModelFile { path, sha256: content.sha256_hex(), bytes: Arc::new(bytes), list, content }
         };
         Self { name, files: (0..).zip(FILES).map(file).collect() }
     }
@@ -122,7 +127,8 @@ impl Version {
     pub(super) fn lock(&self, origin: &BlockingOrigin, has_lists: bool) -> String {
         let model = |file: &ModelFile| {
             let url = origin.url(&self.url_path(file));
-            let pin = file.list().filter(|_| has_lists).map(|(_, pin)| format!("pieces = \"{pin}\"\n"));
+            let pin =
+                file.list.as_ref().filter(|_| has_lists).map(|(_, pin)| format!("pieces = \"{pin}\"\n"));
             lock_text::model(file.path, &url, file.bytes.len() as u64, &file.sha256)
                 + &pin.unwrap_or_default()
         };

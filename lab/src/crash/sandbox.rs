@@ -16,7 +16,7 @@ use xshell::{Shell, cmd};
 use super::call::Call;
 use super::invariants::{self, After, Findings};
 use super::job::{Job, JobDir};
-use super::models::{ModelFile, ModelSet, Version};
+use super::models::{ModelSet, Version};
 use super::tracer::{self, Options, Trace};
 use crate::project;
 use crate::tools::process::Run;
@@ -132,7 +132,7 @@ impl<'a> CrashSandbox<'a> {
             fs::remove_dir_all(&directory)?;
         }
         fs::create_dir(&directory)?;
-        for (list, pin) in version.files.iter().filter_map(ModelFile::list) {
+        for (list, pin) in version.files.iter().filter_map(|file| file.list.as_ref()) {
             fs::write(directory.join(pin.to_string()), list)?;
         }
         Ok(())
