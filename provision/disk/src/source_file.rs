@@ -173,6 +173,18 @@ impl SourceFile {
         }
     }
 
+    /// Reads the bytes at `at` into `block`, until it is full or the file ends. Returns their number.
+    pub fn fill(&self, at: u64, block: &mut [u8]) -> Result<usize, StoreError> {
+        let mut filled = 0;
+        while filled < block.len() {
+            match self.read_at(at + filled as u64, &mut block[filled..])? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        Ok(filled)
+    }
+
     /// Verifies its digest by reading it. Before each block, `keep_going` says whether to go on.
     ///
     /// # Errors

@@ -138,7 +138,7 @@ impl PieceLists {
         let pin = model.pieces?;
         let found = self.unkept(&pin).or_else(|| self.on_this_machine(model, &pin));
         if found.is_some() {
-            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).found(&model.path);
+            self.found(model);
         } else if self.is_all {
             self.note(Cause::Missing, model, || format!("models.pieces/{pin} is not beside the lock"));
         }
@@ -255,6 +255,11 @@ impl PieceLists {
         warnings.note(cause, &model.path, why);
     }
 
+    /// The model's list is at a later place than one that was noted.
+    fn found(&self, model: &Model) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).found(&model.path);
+    }
+
     /// The files of which the lock pins the list of another file, or no list. To be asked before [`Self::warn`].
     pub fn mistaken(&self) -> BTreeSet<ModelPath> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).mistaken()
@@ -317,13 +322,7 @@ fn read_list(path: &Utf8Path) -> Result<Option<Vec<u8>>, StoreError> {
 /// The first `most` bytes of a file, or all if it has fewer.
 fn read_start(file: &SourceFile, most: u64) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![0; file.stamp().size.min(most) as usize];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(filled as u64, &mut bytes[filled..])? {
-            0 => break,
-            more => filled += more,
-        }
-    }
+    let filled = file.fill(0, &mut bytes)?;
     bytes.truncate(filled);
     Ok(bytes)
 }

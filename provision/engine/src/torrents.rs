@@ -169,12 +169,8 @@ fn read_again(
         _ => return Err(changed()),
     };
     let mut block = vec![0; (range.end - range.start) as usize];
-    let mut filled = 0;
-    while filled < block.len() {
-        match file.read_at(range.start + filled as u64, &mut block[filled..])? {
-            0 => return Err(changed()),
-            n => filled += n,
-        }
+    if file.fill(range.start, &mut block)? < block.len() {
+        return Err(changed());
     }
     hasher.update(&block);
     Ok(())

@@ -93,10 +93,7 @@ impl Shelf {
 fn wrong_piece(list: &PieceList, wrong: &[ByteRange], file: &SourceFile) -> Option<WrongBytes> {
     let piece = &list.pieces()[list.touching(*wrong.first()?).next()?];
     let mut bytes = vec![0; piece.range.len() as usize];
-    let mut filled = 0;
-    while let more @ 1.. = file.read_at(piece.range.start + filled as u64, &mut bytes[filled..]).ok()? {
-        filled += more;
-    }
+    let filled = file.fill(piece.range.start, &mut bytes).ok()?;
     Some((Some(piece.range), piece.sha256, Sha256::of(&bytes[..filled])))
 }
 

@@ -215,7 +215,7 @@ impl PieceLists {
                     let error = match checked(model, pin, &bytes) {
                         Ok(list) => {
                             self.take(pin, &bytes, list);
-                            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).found(&model.path);
+                            self.found(model);
                             return Answer::Done;
                         }
                         Err(error) => error,

@@ -56,13 +56,9 @@ impl Reader {
 
     fn read(&mut self, length: u64) -> Result<Bytes, PushError> {
         let mut block = vec![0; length.min(self.left()) as usize];
-        let mut filled = 0;
-        while filled < block.len() {
-            match self.source.read_at(self.at + filled as u64, &mut block[filled..])? {
-                // It was cut since it was opened.
-                0 => return Err(self.wrong(self.hasher.clone().finish())),
-                read => filled += read,
-            }
+        if self.source.fill(self.at, &mut block)? < block.len() {
+            // It was cut since it was opened.
+            return Err(self.wrong(self.hasher.clone().finish()));
         }
         self.hasher.update(&block);
         self.at += block.len() as u64;
