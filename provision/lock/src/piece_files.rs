@@ -170,12 +170,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
-        (directory, path)
-    }
+    use crate::small_file::tests::directory;
 
     #[test]
     fn a_list_is_written_once_and_everybody_may_read_it() {

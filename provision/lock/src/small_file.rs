@@ -81,10 +81,10 @@ fn sync(directory: &Utf8Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
+    pub(crate) fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
         (directory, path)
