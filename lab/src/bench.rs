@@ -1,12 +1,12 @@
 //! `cargo lab bench`: this program beside other downloaders, on the same set from the same origin, in one run.
 //!
 //! All programs verify SHA-256, by themselves or by `sha256sum` on all cores afterwards; a peer's unverified time is a
-//! row of its own. Rounds are interleaved, and the first one warms up. Quote the ratios of one run, not times of several.
-//! `--against` lets an older binary of ours take part, for a comparison before and after a change.
+//! row of its own. Rounds are interleaved, and the first one warms up. Quote the ratios of one run, not times of
+//! several. `--against` lets an older binary of ours take part, for a comparison before and after a change.
 //!
-//! Code map, downwards: `scenario` names the questions; `race`, `offline` and `pieces` answer them; `rounds` interleaves; `tool` knows
-//! the programs, `origin` and `file_set` what they fetch; `meter` measures. `report` holds the results, `table` and
-//! `chart` render them. Only `meter` decides what a cost is.
+//! Code map, downwards: `scenario` names the questions; `race`, `offline` and `pieces` answer them; `rounds`
+//! interleaves; `tool` knows the programs, `origin` and `file_set` what they fetch; `meter` measures. `report` holds
+//! the results, `table` and `chart` render them. Only `meter` decides what a cost is.
 
 #![expect(clippy::print_stdout, reason = "the command's result")]
 
@@ -64,7 +64,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) scale: Option<u64>,
 
-    /// A minute's check for CI: loopback and capped against aria2c, verify with a list, small files, one round; fails on a gross loss
+    /// A minute's check for CI: loopback and capped against aria2c, verify with a list, small files, one round; fails
+    /// on a gross loss
     #[arg(long, conflicts_with_all = ["scenario", "peer", "rounds"])]
     pub(crate) quick: bool,
 

@@ -1,10 +1,10 @@
 //! `cargo lab crash`: the real binary, disturbed at its file-changing system calls, and the files that it leaves.
 //!
-//! Four parts: the process is killed at a call (`kills`), a call fails (`errors`), the machine loses its power (`power`:
-//! a file system in an image, cloned while the job runs), and eight processes share a destination (`writers`). After
-//! each the invariants I1 to I3 are checked by the files' known bytes, and an undisturbed run has to finish the job. That
-//! run may request no byte that was held. Requested bytes count once each: a connection that takes over the rest of a
-//! claim requests it again.
+//! Four parts: the process is killed at a call (`kills`), a call fails (`errors`), the machine loses its power
+//! (`power`: a file system in an image, cloned while the job runs), and eight processes share a destination
+//! (`writers`). After each the invariants I1 to I3 are checked by the files' known bytes, and an undisturbed run has to
+//! finish the job. That run may request no byte that was held. Requested bytes count once each: a connection that takes
+//! over the rest of a claim requests it again.
 //!
 //! The first failure ends the command and prints how to repeat it. docs/crash.md lists what is covered and what is not.
 

@@ -1,7 +1,7 @@
 //! `cargo lab cross`: the aarch64 binary passes checks of [`real`], under an emulator.
 //!
-//! A processor with instructions for SHA-256 runs other code than one without, so each check runs on both. Unit tests of the
-//! crates that hash, parse and write run first: their failures say more.
+//! A processor with instructions for SHA-256 runs other code than one without, so each check runs on both. Unit tests
+//! of the crates that hash, parse and write run first: their failures say more.
 
 mod processor;
 

@@ -1,8 +1,8 @@
 //! `cargo lab faults`: holds the fault catalogue against its tests, writes its tables in docs/reliability.md, and runs
 //! the cases about origins with other download tools (`--peer`).
 //!
-//! A test's name says which cases it covers. CI fails (`--check`) on a case without a test, a test without a case, a test
-//! that did not pass, and on a page that differs from the catalogue and the tests.
+//! A test's name says which cases it covers. CI fails (`--check`) on a case without a test, a test without a case, a
+//! test that did not pass, and on a page that differs from the catalogue and the tests.
 
 #![expect(clippy::print_stdout, reason = "the result of the command")]
 

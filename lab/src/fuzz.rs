@@ -1,7 +1,7 @@
 //! `cargo lab fuzz`: runs `cargo fuzz` on the targets of `lab/fuzz/`, several at a time.
 //!
-//! The targets are built once, by clippy, without a sanitizer. The parsers have no `unsafe` code, the targets limit memory
-//! and processor time themselves, and cargo-fuzz turns on overflow checks. So the pinned toolchain suffices.
+//! The targets are built once, by clippy, without a sanitizer. The parsers have no `unsafe` code, the targets limit
+//! memory and processor time themselves, and cargo-fuzz turns on overflow checks. So the pinned toolchain suffices.
 //! Inputs that reach new code collect in `target/fuzz/TARGET`, inputs that fail in `lab/fuzz/artifacts/TARGET`.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
@@ -109,8 +109,8 @@ fn search(args: &FuzzArgs, target: &str) -> Result<()> {
     let done = log.lines().rfind(|line| line.starts_with("Done ")).unwrap_or_default();
     println!("    {target:<14} {done}");
     if args.save {
-        // `cargo fuzz cmin` would rename the hand-written inputs to digests, too. libFuzzer's merge keeps every input of
-        // the first directory.
+        // `cargo fuzz cmin` would rename the hand-written inputs to digests, too. libFuzzer's merge keeps every input
+        // of the first directory.
         let generated = ".*/[0-9a-f]\\{40\\}";
         cmd!(sh, "find {saved} -type f -regex {generated} -exec mv -t {found} '{}' +").quiet().run()?;
         let (passed, log) = fuzz(target, &[&saved, &found], "-merge=1")?;

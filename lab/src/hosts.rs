@@ -2,7 +2,8 @@
 //!
 //! The Hub's own client, from Python's index, drives the emulated Hub. The emulated registry and Debian's registry must
 //! pass the same checks. Tests against an emulated host mean something only as far as this holds. The project's own
-//! commands also download a blob from real registries that require a login, and import real lists of models from the emulated Hub.
+//! commands also download a blob from real registries that require a login, and import real lists of models from the
+//! emulated Hub.
 
 #![expect(clippy::print_stdout, reason = "the checks are the command's output")]
 

@@ -147,8 +147,8 @@ fn deb(sh: &Shell, packages: &Utf8Path, scratch: &Scratch) -> Result<Done> {
     Ok(Done::Passed)
 }
 
-/// `cargo package` would compile every crate with all its dependencies, six times. Unpacked beside each other the crates are
-/// compiled once, from what the registry would get.
+/// `cargo package` would compile every crate with all its dependencies, six times. Unpacked beside each other the
+/// crates are compiled once, from what the registry would get.
 fn crates(sh: &Shell, scratch: &Scratch) -> Result<Done> {
     let (folder, target) = (scratch.fresh("crates"), scratch.fresh("packed"));
     let chosen = CRATES.iter().flat_map(|name| ["--package", name]);

@@ -14,8 +14,8 @@ pub(crate) fn root() -> &'static Utf8Path {
     here.parent().unwrap_or(here)
 }
 
-/// Starts this program again without the variables that `cargo run` sets for it; returns only where none is set, or on an
-/// error.
+/// Starts this program again without the variables that `cargo run` sets for it; returns only where none is set, or on
+/// an error.
 ///
 /// Cargo runs some build scripts again when these variables change (ring's). A cargo that this program starts would
 /// compile all crates above them anew, and so would the next one that it does not start.

@@ -2,9 +2,9 @@
 //!
 //! The model: all connections share a pipe of so many bytes a second; each gets at most a window for each round trip. A
 //! response begins one round trip after its request, and three on a new connection (TCP and TLS 1.3). SHA-256 takes so
-//! many bytes a second of one file, and as many of another on a second core; a file is complete when it is hashed. With a
-//! piece list, each core hashes another piece of the same file. A second source has a pipe of its own, with the same round
-//! trips. Then one term after the other is taken away: the time that this saves is the cost of the term.
+//! many bytes a second of one file, and as many of another on a second core; a file is complete when it is hashed. With
+//! a piece list, each core hashes another piece of the same file. A second source has a pipe of its own, with the same
+//! round trips. Then one term after the other is taken away: the time that this saves is the cost of the term.
 
 #![expect(clippy::print_stdout, reason = "the command's result")]
 

@@ -1,7 +1,8 @@
 //! `cargo lab stores`: stores by digest, with the servers that people run for it.
 //!
-//! A registry with and without logins, two S3 servers, nginx and a directory. Every scenario takes place at each store for
-//! which it means something, through relays that count, slow and cut the traffic. The testbed is only the lock's origin.
+//! A registry with and without logins, two S3 servers, nginx and a directory. Every scenario takes place at each store
+//! for which it means something, through relays that count, slow and cut the traffic. The testbed is only the lock's
+//! origin.
 
 mod fleet;
 mod scenarios;

@@ -1,4 +1,5 @@
-//! Helpers that several commands share: programs, servers, certificates, test data, and builds of the programs under test.
+//! Helpers that several commands share: programs, servers, certificates, test data, and builds of the programs under
+//! test.
 
 pub(crate) mod access_log;
 pub(crate) mod certificates;

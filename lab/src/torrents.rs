@@ -1,7 +1,7 @@
 //! Torrents by the clients that people run: aria2 and libtorrent.
 //!
-//! The program writes the torrents of installed files; each client then gets the files from the web seeds alone, a peer gives
-//! them without any, and `--reuse` installs what aria2 has downloaded. libtorrent computes the info hashes anew.
+//! The program writes the torrents of installed files; each client then gets the files from the web seeds alone, a peer
+//! gives them without any, and `--reuse` installs what aria2 has downloaded. libtorrent computes the info hashes anew.
 
 #![expect(clippy::print_stdout, reason = "the checks are the command's output")]
 

@@ -1,7 +1,7 @@
 //! The command line around the library crates: arguments, environment, progress, messages, exit codes.
 //!
-//! Both binaries (`provision` and `cargo xtask`) use it, so an option means the same in CI, in a Dockerfile and at container
-//! start. [`environment`] alone reads environment variables; [`progress`] alone draws.
+//! Both binaries (`provision` and `cargo xtask`) use it, so an option means the same in CI, in a Dockerfile and at
+//! container start. [`environment`] alone reads environment variables; [`progress`] alone draws.
 
 pub mod arguments;
 pub mod cache;

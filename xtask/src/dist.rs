@@ -1,8 +1,8 @@
 //! `cargo xtask dist`: builds the static `provision` and its packages, and prints what it made.
 //!
-//! One binary is in all packages of a machine type. The same source gives the same bytes: names are sorted, times are that of
-//! the last commit (or `SOURCE_DATE_EPOCH`), and no file contains a path of this machine. Beside each artefact lie its SHA-256
-//! and its bill of materials.
+//! One binary is in all packages of a machine type. The same source gives the same bytes: names are sorted, times are
+//! that of the last commit (or `SOURCE_DATE_EPOCH`), and no file contains a path of this machine. Beside each artefact
+//! lie its SHA-256 and its bill of materials.
 
 #![expect(clippy::print_stdout, reason = "paths, sizes and digests are the command's output")]
 

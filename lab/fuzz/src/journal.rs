@@ -6,8 +6,8 @@ use provision_core::journal::{self, Reach, Record};
 
 use crate::text;
 
-/// An input's first byte says how large the file is and how the rest is read: as a journal's text, or as lines that still
-/// lack their checksums, which libFuzzer cannot guess.
+/// An input's first byte says how large the file is and how the rest is read: as a journal's text, or as lines that
+/// still lack their checksums, which libFuzzer cannot guess.
 pub fn check(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else { return };
     let size = if first & 0x40 == 0 { u64::from(first & 0x3f) } else { u64::MAX - u64::from(first & 0x3f) };

@@ -1,7 +1,8 @@
 //! The limits of one input: memory, counted by the allocator, and processor time.
 //!
-//! libFuzzer's limits are too coarse. It checks the process's memory once a second, and its limit for a single allocation
-//! needs a sanitizer. Its `-timeout` is wall time, in which a busy machine may not have run the input at all.
+//! libFuzzer's limits are too coarse. It checks the process's memory once a second, and its limit for a single
+//! allocation needs a sanitizer. Its `-timeout` is wall time, in which a busy machine may not have run the input at
+//! all.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

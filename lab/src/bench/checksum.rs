@@ -1,5 +1,5 @@
-//! Verification by common tools at their best: as many processes as there are cores. xargs gives the next list or file to
-//! the first one that is done.
+//! Verification by common tools at their best: as many processes as there are cores. xargs gives the next list or file
+//! to the first one that is done.
 
 use std::fmt::Write as _;
 use std::process::Command;

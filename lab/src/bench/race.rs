@@ -150,8 +150,8 @@ impl Race {
     }
 }
 
-/// Kills a run at half and starts it again. The origin counts what it sends in both runs; all beyond the size of the set
-/// counts, also the bytes in flight at the kill.
+/// Kills a run at half and starts it again. The origin counts what it sends in both runs; all beyond the size of the
+/// set counts, also the bytes in flight at the kill.
 fn interrupt_and_resume(
     bench: &Bench<'_>,
     set: &FileSet,

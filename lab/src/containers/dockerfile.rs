@@ -1,7 +1,8 @@
 //! The shipped Dockerfile, adapted to the engine of a check.
 //!
 //! An engine without a registry has only the builder's own frontend, which supports neither a `# syntax=` line nor
-//! `COPY --link`. The models' cache mount gets its own name: it starts empty, and the mount of real builds is untouched.
+//! `COPY --link`. The models' cache mount gets its own name: it starts empty, and the mount of real builds is
+//! untouched.
 
 use anyhow::{Context as _, Result, ensure};
 

@@ -25,7 +25,8 @@ pub(super) struct ContainerEnv {
     pub(super) lock: Utf8PathBuf,
     /// The path of the adapted Dockerfile.
     pub(super) dockerfile: Utf8PathBuf,
-    /// The adapted Dockerfile with the binary of [`ContainerEnv::compile`], so that builds without cache do not compile.
+    /// The adapted Dockerfile with the binary of [`ContainerEnv::compile`], so that builds without cache do not
+    /// compile.
     pub(super) prebuilt: Utf8PathBuf,
     /// Input for `sha256sum --check`.
     sums: Utf8PathBuf,
@@ -60,8 +61,8 @@ impl ContainerEnv {
         Ok(sh.write_file(&self.prebuilt, text)?)
     }
 
-    /// The Dockerfile of [`ContainerEnv::compile`] with this program in the images for another platform. The context of a
-    /// build lacks it, so it lies in an image of its own.
+    /// The Dockerfile of [`ContainerEnv::compile`] with this program in the images for another platform. The context of
+    /// a build lacks it, so it lies in an image of its own.
     pub(super) fn with_binary_for_arm64(&self, binary: &Utf8Path) -> Result<Utf8PathBuf> {
         let (sh, context) = (self.engine.shell(), self.engine.scratch.fresh("arm64"));
         sh.create_dir(&context)?;

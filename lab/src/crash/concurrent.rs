@@ -1,5 +1,6 @@
 //! Concurrent processes in one destination: eight at once, eight of which one is stopped until another has installed,
-//! and one that sleeps before a call while another does the whole job. Locks hold, or `flock` does nothing and succeeds.
+//! and one that sleeps before a call while another does the whole job. Locks hold, or `flock` does nothing and
+//! succeeds.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 

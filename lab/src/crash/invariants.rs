@@ -157,7 +157,8 @@ pub(super) fn ensure_durable(models: &ModelSet, job: Job, dir: &JobDir) -> Resul
 }
 
 /// The paths that the next run may leave as they are, because it has nothing to do there: a free lock, the record of
-/// verified files beside a complete marker, kept piece lists of the version before, and the cache of a complete destination.
+/// verified files beside a complete marker, kept piece lists of the version before, and the cache of a complete
+/// destination.
 ///
 /// A known gap is the journal of a file that was installed right before the end. It has no part. The next run does not
 /// look at it in a cache, nor in a destination whose marker is complete; a power cut brings the latter about, since

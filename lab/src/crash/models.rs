@@ -1,7 +1,7 @@
 //! The model files of all jobs, in two versions with known bytes.
 //!
-//! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ. Every second piece is
-//! equal.
+//! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ. Every
+//! second piece is equal.
 
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! Power cuts: the state of a disk at chosen moments of a job, mounted and checked.
 //!
 //! The job runs on a file system in an image. Before a chosen call the call waits and the image is cloned. Other clones
-//! are made at random moments, and one after exit code 0, which has to hold everything. Nothing is synced. Each clone is
-//! then mounted, so that the file system recovers its journal, and checked; an undisturbed run finishes the job on it.
+//! are made at random moments, and one after exit code 0, which has to hold everything. Nothing is synced. Each clone
+//! is then mounted, so that the file system recovers its journal, and checked; an undisturbed run finishes the job on
+//! it.
 //!
 //! First the part checks itself: with `fsync` of the parts disabled, a marker over a wrong file has to be found.
 

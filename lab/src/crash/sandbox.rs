@@ -121,8 +121,8 @@ impl<'a> CrashSandbox<'a> {
         self.folder.join(if has_lists { "listed.lock" } else { "models.lock" })
     }
 
-    /// Writes the locks of a version. Its lists are beside them, and no others: an installed file's are where the destination keeps
-    /// them.
+    /// Writes the locks of a version. Its lists are beside them, and no others: an installed file's are where the
+    /// destination keeps them.
     fn write_locks(&self, version: &Version) -> Result<()> {
         for has_lists in [false, true] {
             fs::write(self.lock(has_lists), version.lock(&self.origin, has_lists))?;

@@ -77,9 +77,9 @@ pub(super) fn check(action: Action, trace: &Trace, dir: &JobDir) -> Result<&'sta
     }
 }
 
-/// The run can do without the call. Anything in the cache is dispensable, since the file is fetched without it; so are kept piece
-/// lists, which save bytes of the next version, and anything outside of the job's directory, since a baked copy that cannot be synced is
-/// fetched instead.
+/// The run can do without the call. Anything in the cache is dispensable, since the file is fetched without it; so are
+/// kept piece lists, which save bytes of the next version, and anything outside of the job's directory, since a baked
+/// copy that cannot be synced is fetched instead.
 fn is_dispensable(call: &Call, dir: &JobDir) -> bool {
     DISPENSABLE.contains(&call.kind().as_str())
         || call.path.starts_with(dir.cache().as_str())

@@ -1,8 +1,8 @@
 //! The emulated processors, and what a program sees of them.
 //!
-//! Every aarch64 processor that qemu emulates has the instructions for SHA-256; that of a Raspberry Pi 4 has not. A program learns
-//! of them from the kernel's auxiliary vector (getauxval(3)). So one processor's vector is edited before the program's first
-//! instruction, through qemu's stub for a debugger.
+//! Every aarch64 processor that qemu emulates has the instructions for SHA-256; that of a Raspberry Pi 4 has not. A
+//! program learns of them from the kernel's auxiliary vector (getauxval(3)). So one processor's vector is edited before
+//! the program's first instruction, through qemu's stub for a debugger.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -64,8 +64,8 @@ impl Processor {
     }
 }
 
-/// Requires that a fetch hashes by the processor's instructions, or by others where it has none for the program. `fixture` runs
-/// this processor.
+/// Requires that a fetch hashes by the processor's instructions, or by others where it has none for the program.
+/// `fixture` runs this processor.
 pub(super) fn uses_sha256(fixture: &RealFixture, processor: &Processor) -> Result<()> {
     let mut lock = fixture.lock();
     lock.entries.retain(|entry| !entry.path.ends_with(MODEL));
@@ -89,8 +89,8 @@ const CRYPTOGRAPHY: u64 = 0b1111 << 3 | 0b111 << 17 | 1 << 21;
 pub(super) fn hide_cryptography(socket: &Utf8Path) -> Result<()> {
     let connected = || Ok(UnixStream::connect(socket).ok());
     let mut stub = Stub(wait::until("qemu's debugger stub", Duration::from_secs(20), connected)?);
-    // After x0 to x30, each of 16 hexadecimal digits. The stack begins with argc, then come argv, a zero, the environment, a
-    // zero, and the vector's pairs.
+    // After x0 to x30, each of 16 hexadecimal digits. The stack begins with argc, then come argv, a zero, the
+    // environment, a zero, and the vector's pairs.
     let registers = stub.ask("g")?;
     let pointer = words(registers.get(31 * 16..32 * 16).context("qemu sent too few registers")?)?[0];
     let mut at = pointer + 8 * (stub.word(pointer)? + 2);

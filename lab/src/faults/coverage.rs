@@ -1,7 +1,7 @@
 //! Cases and their tests, brought together. Pure.
 //!
-//! A unit test verifies a rule, not its effect on a real socket and a real disk. So a case needs at least one test below
-//! `tests/`.
+//! A unit test verifies a rule, not its effect on a real socket and a real disk. So a case needs at least one test
+//! below `tests/`.
 
 use super::catalogue::Case;
 use super::listing::{Kind, Test};

@@ -34,8 +34,8 @@ pub(super) enum Kind {
 const PROGRAM: [&str; 8] =
     ["--locked", "--workspace", "--exclude", "provision-testbed", "--exclude", "xtask", "--exclude", "lab"];
 
-/// Every test whose name begins with `fault`. The workspace's own test programs are asked: a choice of packages would have other
-/// features, and build them again.
+/// Every test whose name begins with `fault`. The workspace's own test programs are asked: a choice of packages would
+/// have other features, and build them again.
 pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     for (kind, program) in programs(sh)? {

@@ -1,11 +1,11 @@
 //! `cargo lab faults --peer`: the cases about origins, run with other download tools and with this program.
 //!
-//! A run is judged by what a script sees: the exit status and the file under the final name. The judgement is about wrong
-//! bytes with exit 0, and about a credential that reaches another host. A reported failure deceives no script, nor does
-//! a control file beside a part.
+//! A run is judged by what a script sees: the exit status and the file under the final name. The judgement is about
+//! wrong bytes with exit 0, and about a credential that reaches another host. A reported failure deceives no script,
+//! nor does a control file beside a part.
 //!
-//! All runs share a network namespace with a loopback interface only. No tool can reach the outside, and case 47 gets an
-//! address that looks public.
+//! All runs share a network namespace with a loopback interface only. No tool can reach the outside, and case 47 gets
+//! an address that looks public.
 
 #![expect(clippy::print_stdout, reason = "a person watches the runs and reads the table")]
 

@@ -1,4 +1,5 @@
-//! Real lists against the emulated Hub: the workflow templates of `ComfyUI` and the model list of its manager, from Python's index.
+//! Real lists against the emulated Hub: the workflow templates of `ComfyUI` and the model list of its manager, from
+//! Python's index.
 //!
 //! The Hub is told to know their files, with small generated contents. One command makes one lock of all workflows.
 

@@ -1,7 +1,7 @@
 //! Pictures with a workflow, written by Pillow as `ComfyUI`'s nodes write them, and imported by the program.
 //!
-//! The unit tests build the same files themselves, so reader and writer could share a mistake. Here the library that `ComfyUI` uses
-//! writes them.
+//! The unit tests build the same files themselves, so reader and writer could share a mistake. Here the library that
+//! `ComfyUI` uses writes them.
 
 #![expect(clippy::print_stdout, reason = "the checks are the command's output")]
 

@@ -1,4 +1,5 @@
-//! The fixture of the checks: the real files, an nginx that serves them over http and https, and the command under test.
+//! The fixture of the checks: the real files, an nginx that serves them over http and https, and the command under
+//! test.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
 //! Many machines that start at the same time, imitated by processes of this one.
 //!
-//! Without a store every one of them takes its own copy from the origin. With a full store the origin must not notice them:
-//! no byte, no connection, and no question for its name.
+//! Without a store every one of them takes its own copy from the origin. With a full store the origin must not notice
+//! them: no byte, no connection, and no question for its name.
 
 #![expect(clippy::print_stdout, reason = "the table is the command's output")]
 

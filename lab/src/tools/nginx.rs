@@ -1,7 +1,7 @@
 //! A real web server for checks and benchmarks: nginx on loopback, below its own prefix.
 //!
-//! The server is independent of the system's nginx: it uses other configuration, directories and ports. SIGTERM ends it,
-//! on which the master ends its workers; after SIGKILL they would go on.
+//! The server is independent of the system's nginx: it uses other configuration, directories and ports. SIGTERM ends
+//! it, on which the master ends its workers; after SIGKILL they would go on.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};

@@ -165,8 +165,8 @@ impl Running {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// Each thread's place in the kernel (name, function, system call, stack), the open files and the sockets of the run or
-    /// of the process that it traces, and the run's output.
+    /// Each thread's place in the kernel (name, function, system call, stack), the open files and the sockets of the
+    /// run or of the process that it traces, and the run's output.
     pub(crate) fn describe_hang(&self, traced: Option<u32>) -> String {
         let proc = format!("/proc/{}", traced.unwrap_or_else(|| self.child.id()));
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();

@@ -18,7 +18,8 @@ pub(crate) fn xtask(sh: &Shell) -> Result<Utf8PathBuf> {
     Ok(target(sh).join("task/xtask"))
 }
 
-/// The static binary. `cargo xtask dist` with these options prints its path on the first line, then its size and digest.
+/// The static binary. `cargo xtask dist` with these options prints its path on the first line, then its size and
+/// digest.
 #[expect(clippy::print_stdout, reason = "a CI log keeps the size and the digest of the checked binary")]
 pub(crate) fn dist(sh: &Shell, options: &[&str]) -> Result<Utf8PathBuf> {
     let output = cmd!(sh, "cargo xtask dist {options...}").quiet().read()?;

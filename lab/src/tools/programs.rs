@@ -48,7 +48,8 @@ impl Program {
     }
 }
 
-/// Adds directories to `PATH`: those of Debian's daemons, which only root's has, for nginx; and that of the tools that CI builds.
+/// Adds directories to `PATH`: those of Debian's daemons, which only root's has, for nginx; and that of the tools that
+/// CI builds.
 pub(crate) fn extend_path(sh: &Shell) {
     let (path, root) = (sh.var("PATH").unwrap_or_default(), project::root());
     sh.set_var("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:{root}/target/ci-tools/bin"));

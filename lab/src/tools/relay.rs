@@ -1,7 +1,7 @@
 //! A TCP relay before a server: it counts bytes, keeps request heads, and slows, holds or cuts the traffic.
 //!
-//! Real servers have no switch for "slow", "silent" or "stop after so many bytes". A run that is killed at a byte count of
-//! the relay needs no luck with time.
+//! Real servers have no switch for "slow", "silent" or "stop after so many bytes". A run that is killed at a byte count
+//! of the relay needs no luck with time.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};

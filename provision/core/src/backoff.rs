@@ -1,7 +1,7 @@
 //! Retry policy: the delay after a failure, and the headers that overrule it.
 //!
-//! Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015):
-//! the delay after the n-th failure in a row is uniform in `0..min(longest, base × 2ⁿ⁻¹)`. `Retry-After` and `RateLimit`
+//! Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015): the
+//! delay after the n-th failure in a row is uniform in `0..min(longest, base × 2ⁿ⁻¹)`. `Retry-After` and `RateLimit`
 //! overrule it up to a cap, [`RetryPolicy::longest_asked`]: a header cannot stop a run for ten years.
 //!
 //! Nothing here sleeps or reads a clock; the caller passes the random number and the wall time.
@@ -37,9 +37,9 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// The delay after `failures` in a row (1 is the first), of which the first was `row` ago. `random` is uniform in
-    /// `0.0..1.0`; `asked` is the wait that the origin asks for. Jitter only lengthens it, by up to a tenth, so that many
-    /// clients with the same answer do not return at the same moment. Any other wait ends with [`Self::give_up_after`],
-    /// so that the last attempt is made then.
+    /// `0.0..1.0`; `asked` is the wait that the origin asks for. Jitter only lengthens it, by up to a tenth, so that
+    /// many clients with the same answer do not return at the same moment. Any other wait ends with
+    /// [`Self::give_up_after`], so that the last attempt is made then.
     pub fn delay(&self, failures: u32, row: Duration, random: f64, asked: Option<Duration>) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let bound = self.base.saturating_mul(1 << doublings).min(self.longest);
@@ -56,8 +56,8 @@ impl RetryPolicy {
         self.give_up_after.saturating_sub(row)
     }
 
-    /// Counts a failure at `now` of a request that `began` earlier. Returns the wait before the next attempt; `None` if the source
-    /// ends.
+    /// Counts a failure at `now` of a request that `began` earlier. Returns the wait before the next attempt; `None` if
+    /// the source ends.
     pub fn after(
         &self,
         row: &mut FailureRow,
@@ -97,7 +97,8 @@ impl FailureRow {
     }
 }
 
-/// The longest wait that a header can ask for: a century. A longer one would leave the range of dates and clocks (fault 110).
+/// The longest wait that a header can ask for: a century. A longer one would leave the range of dates and clocks (fault
+/// 110).
 pub const LONGEST_REQUEST: Duration = Duration::from_hours(36_525 * 24);
 
 /// The wait that a `Retry-After` value asks for (RFC 9110 section 10.2.3): seconds, or an HTTP date that is compared

@@ -1,7 +1,7 @@
 //! Bencoding, the format of torrents (BEP 3): a writer, and a look at one value of a dictionary.
 //!
-//! A value has one encoding: integers without leading zeros, keys in the order of their bytes. So equal values give equal bytes, and
-//! the digest of a torrent's `info` identifies it.
+//! A value has one encoding: integers without leading zeros, keys in the order of their bytes. So equal values give
+//! equal bytes, and the digest of a torrent's `info` identifies it.
 
 use std::collections::BTreeMap;
 
@@ -68,8 +68,8 @@ impl From<u64> for Value {
     }
 }
 
-/// The encoded value of `key` in the encoded dictionary `bytes`. `None` if there is none, or if the bytes before its end are no
-/// bencoding.
+/// The encoded value of `key` in the encoded dictionary `bytes`. `None` if there is none, or if the bytes before its
+/// end are no bencoding.
 pub fn value_of<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
     let mut rest = bytes.strip_prefix(b"d")?;
     while !rest.starts_with(b"e") {

@@ -1,7 +1,7 @@
 //! Half-open byte ranges, sets of them, and the `Content-Range` header.
 //!
-//! HTTP ranges include their last byte (RFC 9110 section 14.1.2); this project excludes it, as slices do. All conversion
-//! happens here.
+//! HTTP ranges include their last byte (RFC 9110 section 14.1.2); this project excludes it, as slices do. All
+//! conversion happens here.
 
 use std::collections::BTreeMap;
 use std::fmt;

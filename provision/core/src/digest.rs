@@ -1,9 +1,9 @@
 //! SHA-256 digests, the names of bytes.
 //!
-//! [`Sha256`] is 32 bytes; as text it is 64 lower-case hex digits, and nothing else parses (an upper-case or
-//! shortened digest in a lock is a mistake worth seeing). [`Hasher`] is incremental, so that it can follow a
-//! download, and two go along side by side ([`Hasher::update_two`]) where a processor has room for that. The compression
-//! itself is the `sha2` crate's, which picks SHA-NI or the `ARMv8` instructions at run time; `lanes` is for two at once.
+//! [`Sha256`] is 32 bytes; as text it is 64 lower-case hex digits, and nothing else parses (an upper-case or shortened
+//! digest in a lock is a mistake worth seeing). [`Hasher`] is incremental, so that it can follow a download, and two go
+//! along side by side ([`Hasher::update_two`]) where a processor has room for that. The compression itself is the
+//! `sha2` crate's, which picks SHA-NI or the `ARMv8` instructions at run time; `lanes` is for two at once.
 
 mod lanes;
 

@@ -1,7 +1,7 @@
 //! Events of a run, and the observer that receives them.
 //!
-//! The library crates print nothing (invariant I4): they call an [`Observer`], and the program draws bars, lines or JSON
-//! from the same events. An event never carries a secret: URLs become text through
+//! The library crates print nothing (invariant I4): they call an [`Observer`], and the program draws bars, lines or
+//! JSON from the same events. An event never carries a secret: URLs become text through
 //! [`SourceUrl`](crate::source_url::SourceUrl), which leaves their queries out.
 
 use std::time::Duration;
@@ -23,7 +23,8 @@ pub enum Planned {
     Resume,
     /// No usable byte is held.
     Fetch,
-    /// Its bytes are on this machine: in another file of the run, in the baked directory, in the cache, in another program's store.
+    /// Its bytes are on this machine: in another file of the run, in the baked directory, in the cache, in another
+    /// program's store.
     Copy,
     /// It becomes a symlink into the baked directory, or a hard link to a file of another program's store.
     Link,

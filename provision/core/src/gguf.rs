@@ -1,9 +1,9 @@
 //! The tensor table of a GGUF file, read while the file's bytes pass.
 //!
 //! The format (ggml, docs/gguf.md): `GGUF`, the version, the number of tensors, the number of pairs; each pair a key, a
-//! type and a value; for each tensor its name, its dimensions, its type and the offset of its bytes; then the bytes, from
-//! the next multiple of `general.alignment` on. All numbers are little-endian. A [`TableReader`] takes the bytes in
-//! order and keeps only the extents of long tensors, however large the vocabulary among the pairs is.
+//! type and a value; for each tensor its name, its dimensions, its type and the offset of its bytes; then the bytes,
+//! from the next multiple of `general.alignment` on. All numbers are little-endian. A [`TableReader`] takes the bytes
+//! in order and keeps only the extents of long tensors, however large the vocabulary among the pairs is.
 //!
 //! A tensor ends where the next one begins, and the last one with the file: so the table needs no knowledge of the
 //! types' sizes, and padding belongs to the tensor before it. Versions 2 and 3 are read. Nested arrays, which no model

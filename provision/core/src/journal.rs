@@ -9,12 +9,12 @@
 //! durable 0 65536 1c291ca3 7c0d2f11
 //! ```
 //!
-//! A `durable` record is appended only after `fdatasync` of its bytes: it holds after a power cut (I3). A `written` record
-//! is appended every few moments without waiting for the disk. It holds after a kill, since the page cache outlives the
-//! process, so a kill costs milliseconds of a transfer instead of the seconds between two syncs.
+//! A `durable` record is appended only after `fdatasync` of its bytes: it holds after a power cut (I3). A `written`
+//! record is appended every few moments without waiting for the disk. It holds after a kill, since the page cache
+//! outlives the process, so a kill costs milliseconds of a transfer instead of the seconds between two syncs.
 //!
-//! Neither record is trusted: a resume reads the bytes and compares their CRC first. A `written` record that a power cut
-//! made false costs its range only. A header with another version, digest or size makes the whole journal void.
+//! Neither record is trusted: a resume reads the bytes and compares their CRC first. A `written` record that a power
+//! cut made false costs its range only. A header with another version, digest or size makes the whole journal void.
 
 use std::fmt::Write as _;
 

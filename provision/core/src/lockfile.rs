@@ -16,9 +16,9 @@
 //! hint-licence = "apache-2.0"                 # optional: every program ignores such keys, in a model and in the lock
 //! ```
 //!
-//! Parsing checks a lock completely: in a [`Lockfile`] every path is safe, no two paths are one file on any file system,
-//! no path lies below another, and the sizes add up in 64 bits. An error shows its line. `raw` has the shape of the
-//! text and the other modules its meaning, so that the format can grow without a change of meaning.
+//! Parsing checks a lock completely: in a [`Lockfile`] every path is safe, no two paths are one file on any file
+//! system, no path lies below another, and the sizes add up in 64 bits. An error shows its line. `raw` has the shape of
+//! the text and the other modules its meaning, so that the format can grow without a change of meaning.
 
 mod error;
 mod hints;
@@ -115,9 +115,9 @@ impl Lockfile {
         self.text
     }
 
-    /// The marker's name and the text digest of the joined `texts`, without parsing their models. `None` if a head does not
-    /// parse; a whole parse then reports the error. Keys of the lock itself precede the first `[[model]]` (TOML 1.0,
-    /// "Table").
+    /// The marker's name and the text digest of the joined `texts`, without parsing their models. `None` if a head does
+    /// not parse; a whole parse then reports the error. Keys of the lock itself precede the first `[[model]]` (TOML
+    /// 1.0, "Table").
     pub fn peek(texts: &[&str]) -> Option<(String, Sha256)> {
         let mut marker = None;
         for text in texts {
@@ -129,8 +129,8 @@ impl Lockfile {
         Some((marker.unwrap_or_else(|| DEFAULT_MARKER.to_owned()), digest))
     }
 
-    /// The digest of path, size and digest of each model, in order. URLs, groups, comments and formatting do not change it,
-    /// so a new mirror does not make an installed set unknown.
+    /// The digest of path, size and digest of each model, in order. URLs, groups, comments and formatting do not change
+    /// it, so a new mirror does not make an installed set unknown.
     pub fn content_digest(&self) -> Sha256 {
         let mut hasher = Hasher::new();
         for model in &self.models {

@@ -120,8 +120,8 @@ impl ModelPath {
         self.file_name().rsplit_once('.').map(|(_, ending)| ending.to_lowercase())
     }
 
-    /// Equal for two paths that some file system takes for one: they differ only in case, in Unicode form or in characters
-    /// without a shape.
+    /// Equal for two paths that some file system takes for one: they differ only in case, in Unicode form or in
+    /// characters without a shape.
     pub fn collision_key(&self) -> String {
         folded(&self.0)
     }
@@ -151,20 +151,20 @@ impl FromStr for ModelPath {
     }
 }
 
-/// The text as a file system that ignores case compares it (ext4 and f2fs with `casefold`, APFS, HFS+, NTFS, exFAT): canonical
-/// caseless matching, without the characters that some of them skip.
+/// The text as a file system that ignores case compares it (ext4 and f2fs with `casefold`, APFS, HFS+, NTFS, exFAT):
+/// canonical caseless matching, without the characters that some of them skip.
 fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    // Full case folding, from the mappings of the standard library: `ẞ` becomes `ß`, that `SS`, and that `ss`. It also folds
-    // `ı` to `i`, as a few systems do.
+    // Full case folding, from the mappings of the standard library: `ẞ` becomes `ß`, that `SS`, and that `ss`. It also
+    // folds `ı` to `i`, as a few systems do.
     let fold = |c: char| c.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
     text.nfd().filter(|c| !is_ignorable(*c)).flat_map(fold).nfd().collect()
 }
 
-/// True for the code points that Unicode calls `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`): ext4 and HFS+ skip
-/// all or some of them.
+/// True for the code points that Unicode calls `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`): ext4 and
+/// HFS+ skip all or some of them.
 fn is_ignorable(c: char) -> bool {
     matches!(
         c,

@@ -4,7 +4,8 @@
 //! lists pass by one after the other. A piece has one place, the best that has passed: the file that had the name
 //! before, then a file in which it lies at the same offset, then the first file in the caller's order. So the result
 //! does not depend on the order in which the lists pass, and neighbours tend to come from one file. Pieces with equal
-//! bytes share the place of the first one: lists with a million equal pieces, such as zeros, take no more time than others.
+//! bytes share the place of the first one: lists with a million equal pieces, such as zeros, take no more time than
+//! others.
 //!
 //! A place is a claim: the bytes there are proven when they are copied.
 
@@ -55,7 +56,8 @@ struct Place {
 }
 
 impl PieceIndex {
-    /// An index of the pieces of each file's list that it lacks: the file's number, its list, and their positions in it.
+    /// An index of the pieces of each file's list that it lacks: the file's number, its list, and their positions in
+    /// it.
     pub fn of<L: Borrow<PieceList>>(files: impl IntoIterator<Item = (u32, L, Vec<usize>)>) -> Self {
         let mut wanted = Vec::new();
         for (file, list, lacking) in files {
@@ -86,8 +88,8 @@ impl PieceIndex {
         list.pieces().iter().any(|piece| is_wanted(&piece.sha256))
     }
 
-    /// Looks for the wanted pieces among `pieces` of the file with the number `source`. `name_of` is the wanted file whose
-    /// name that file has.
+    /// Looks for the wanted pieces among `pieces` of the file with the number `source`. `name_of` is the wanted file
+    /// whose name that file has.
     pub fn search<'p>(
         &mut self,
         source: u32,
@@ -184,8 +186,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each lacking piece that some list has is found, at a place where it is; no other is; and the order of the lists does
-        /// not matter.
+        /// Each lacking piece that some list has is found, at a place where it is; no other is; and the order of the
+        /// lists does not matter.
         #[test]
         fn every_piece_that_is_somewhere_is_found_where_it_is(
             wanted in prop::collection::vec(prop::collection::vec((0_u8..12, any::<bool>()), 1..8), 0..4),

@@ -156,8 +156,8 @@ impl PieceList {
         bytes_of(max_pieces(size))
     }
 
-    /// The whole file as one piece, for a file that has no list. An empty file has one empty piece, which is proven like
-    /// any other.
+    /// The whole file as one piece, for a file that has no list. An empty file has one empty piece, which is proven
+    /// like any other.
     pub fn of_whole(size: u64, sha256: Sha256) -> Self {
         let whole = Piece { range: ByteRange::new(0, size), sha256 };
         Self { size, file: sha256, pieces: vec![whole] }

@@ -92,8 +92,8 @@ impl Redactor {
         }
     }
 
-    /// Adds the parts of the paths of these URLs, in their order, that may be secrets and are not in the first URL's path. The
-    /// later URLs come from a host, and some carry a signature in their path (fault 104).
+    /// Adds the parts of the paths of these URLs, in their order, that may be secrets and are not in the first URL's
+    /// path. The later URLs come from a host, and some carry a signature in their path (fault 104).
     pub fn add_paths<'u>(&mut self, mut urls: impl Iterator<Item = &'u SourceUrl>) {
         let Some(first) = urls.next() else { return };
         // A word is no secret. Its removal would make messages unreadable.
@@ -162,8 +162,8 @@ impl Redactor {
         matches!(self.redact(&text), Cow::Borrowed(_)).then_some(text)
     }
 
-    /// A commit or a file's digest, if it is no credential. A URL's query may name the digest, and the host's answer then
-    /// repeats it legitimately.
+    /// A commit or a file's digest, if it is no credential. A URL's query may name the digest, and the host's answer
+    /// then repeats it legitimately.
     pub fn clean_digest(&self, text: String) -> Option<String> {
         let is_digest = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_digest {
@@ -227,7 +227,8 @@ fn hide(level: &[(u8, usize)], from: usize, end: usize, hidden: &mut [bool]) {
     hidden[level[from].1..level.get(end).map_or(length, |(_, start)| *start)].fill(true);
 }
 
-/// A search for all of `texts` at once: its time is in proportion to both sides (fault 105). `None` if they are too many.
+/// A search for all of `texts` at once: its time is in proportion to both sides (fault 105). `None` if they are too
+/// many.
 fn searcher(texts: impl Iterator<Item = impl AsRef<[u8]>>, ignores_case: bool) -> Option<NFA> {
     NFA::builder().ascii_case_insensitive(ignores_case).prefilter(false).build(texts).ok()
 }

@@ -4,10 +4,10 @@
 //! from wrong bytes, and the loader that fails on them later does not name the file. So the program checks the header
 //! of each installed file and warns about one that does not parse.
 //!
-//! The format (huggingface/safetensors, README, "Format"): eight bytes, the header's length N, little-endian; N bytes of
-//! JSON that begin with `{` and may end with spaces; then the tensors' bytes. The JSON names each tensor with `dtype`,
-//! `shape` and `data_offsets`, the latter relative to the header's end, without holes or overlaps; `__metadata__` is free
-//! text. The format limits N to 100 MB. Two numbers for each tensor are kept in memory.
+//! The format (huggingface/safetensors, README, "Format"): eight bytes, the header's length N, little-endian; N bytes
+//! of JSON that begin with `{` and may end with spaces; then the tensors' bytes. The JSON names each tensor with
+//! `dtype`, `shape` and `data_offsets`, the latter relative to the header's end, without holes or overlaps;
+//! `__metadata__` is free text. The format limits N to 100 MB. Two numbers for each tensor are kept in memory.
 
 use std::fmt;
 use std::io::{BufReader, Read};

@@ -1,7 +1,7 @@
 //! [`Schedule`]: a pure state machine that assigns byte ranges to connections.
 //!
-//! It has no I/O, clock or randomness. The caller passes the time (a [`Duration`] since the run began) and what arrived,
-//! and receives the next claim. So tests simulate the whole policy over any speed and failure.
+//! It has no I/O, clock or randomness. The caller passes the time (a [`Duration`] since the run began) and what
+//! arrived, and receives the next claim. So tests simulate the whole policy over any speed and failure.
 //!
 //! # Glossary
 //! | term | meaning |
@@ -17,16 +17,18 @@
 //!
 //! # Rules
 //! - All files share one budget of connections. While a byte is unclaimed, no allowed connection idles.
-//! - A claim's length is two seconds of its connection's measured speed, at least [`MIN_CLAIM`]. It falls towards the end
-//!   of the set, so that connections run out of work together (guided self-scheduling: Polychronopoulos and Kuck, 1987).
+//! - A claim's length is two seconds of its connection's measured speed, at least [`MIN_CLAIM`]. It falls towards the
+//!   end of the set, so that connections run out of work together (guided self-scheduling: Polychronopoulos and Kuck,
+//!   1987).
 //! - Claims of one file ascend, so that a hash can follow the contiguous prefix closely.
 //! - A few files are worked on at once, the largest first. Each gets connections in proportion to its unclaimed bytes.
 //! - When nothing is unclaimed, an idle connection takes its fair share of the claim that would end last.
-//! - A connection takes work from every lane's file. So the lanes of a file share it by their measured speed, and a fast lane
-//!   takes over what a slow one holds. A lane that would add next to nothing rests, and is asked again from time to time.
+//! - A connection takes work from every lane's file. So the lanes of a file share it by their measured speed, and a
+//!   fast lane takes over what a slow one holds. A lane that would add next to nothing rests, and is asked again from
+//!   time to time.
 //! - A range whose bytes were wrong is fetched again by one claim, so that one source answers for it.
-//! - Bytes are reserved before they are written, under the same lock that splits claims. So no two connections write the
-//!   same place, whatever is split, revoked or given back.
+//! - Bytes are reserved before they are written, under the same lock that splits claims. So no two connections write
+//!   the same place, whatever is split, revoked or given back.
 //! - [`ConnectionRamp`] finds the number of connections to a host by measurement.
 //!
 //! # Example
@@ -126,7 +128,8 @@ pub struct Claim {
     pub range: ByteRange,
     /// The file comes as one stream, because its origin does not support ranges.
     pub plain: bool,
-    /// No other connection takes over a part of it: its bytes shall have one sender. If it crawls or fails, one takes the rest.
+    /// No other connection takes over a part of it: its bytes shall have one sender. If it crawls or fails, one takes
+    /// the rest.
     pub undivided: bool,
 }
 
@@ -281,8 +284,8 @@ impl Schedule {
         self.claim_unclaimed(now).or_else(|| self.split_slowest(now))
     }
 
-    /// Reserves the next `len` bytes of a claim and returns the number that its owner may write: fewer after a split, none
-    /// after a revocation or for an unknown claim. The owner must write all reserved bytes.
+    /// Reserves the next `len` bytes of a claim and returns the number that its owner may write: fewer after a split,
+    /// none after a revocation or for an unknown claim. The owner must write all reserved bytes.
     pub fn reserve(&mut self, id: ClaimId, len: u64) -> u64 {
         let Some(flight) = self.flights.get_mut(&id) else { return 0 };
         let granted = len.min(flight.end - flight.reserved);
@@ -322,13 +325,14 @@ impl Schedule {
         }
     }
 
-    /// Advances the time: the ramps adjust, and connections far slower than their siblings lose the rest of their claims.
-    /// Returns the claims whose owners must read [`Schedule::end_of`] again without waiting for their next bytes.
+    /// Advances the time: the ramps adjust, and connections far slower than their siblings lose the rest of their
+    /// claims. Returns the claims whose owners must read [`Schedule::end_of`] again without waiting for their next
+    /// bytes.
     pub fn tick(&mut self, now: Duration) -> Vec<ClaimId> {
         self.now = now;
         for at in 0..self.hosts.len() {
-            // A connection that has served a claim counts as flowing before the next response's first byte: with many small
-            // files most connections wait for one.
+            // A connection that has served a claim counts as flowing before the next response's first byte: with many
+            // small files most connections wait for one.
             let flows = |f: &&InFlight| f.received > 0 || self.slots[f.claim.slot.0].host == Some(f.host);
             let flowing = self.flights.values().filter(|f| f.host.0 == at).filter(flows).count();
             let host = &mut self.hosts[at];
@@ -407,8 +411,8 @@ impl Schedule {
         }
     }
 
-    /// Revokes every claim of a file; buffered bytes are discarded. No new claim is made until [`Schedule::restart`], so that
-    /// waiting for the revoked claims comes to an end.
+    /// Revokes every claim of a file; buffered bytes are discarded. No new claim is made until [`Schedule::restart`],
+    /// so that waiting for the revoked claims comes to an end.
     pub fn revoke(&mut self, file: FileId) -> Vec<ClaimId> {
         self.files[file.0].held = true;
         self.revoke_those(file, |_| true)
@@ -450,8 +454,9 @@ impl Schedule {
         self.revoke(file)
     }
 
-    /// Bytes of a file that were written are dropped: they are unclaimed again, while claims of other ranges go on. The next
-    /// claim at `range` takes it as a whole, so that one source sends all of it. The file must not be read as a stream.
+    /// Bytes of a file that were written are dropped: they are unclaimed again, while claims of other ranges go on. The
+    /// next claim at `range` takes it as a whole, so that one source sends all of it. The file must not be read as a
+    /// stream.
     pub fn give_back(&mut self, file: FileId, range: ByteRange) {
         let rests = self.flights.values().filter(|flight| flight.claim.file == file);
         let mut rests = rests.map(|flight| ByteRange::new(flight.reserved, flight.end));

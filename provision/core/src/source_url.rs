@@ -12,7 +12,8 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use url::{Host, Url};
 
-/// An `http` or `https` address without user information or fragment, the object of a bucket, or a file of this machine.
+/// An `http` or `https` address without user information or fragment, the object of a bucket, or a file of this
+/// machine.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SourceUrl {
     url: Url,
@@ -24,7 +25,8 @@ pub struct SourceUrl {
 struct More {
     /// The redacted path, if the path contains a secret.
     shown_path: Option<Box<str>>,
-    /// The object of a bucket whose address this is: `s3://BUCKET/KEY`, or that below its endpoint. Requests for it are signed.
+    /// The object of a bucket whose address this is: `s3://BUCKET/KEY`, or that below its endpoint. Requests for it are
+    /// signed.
     object: Option<Arc<BucketObject>>,
     /// The address as a lock has it, where it is another text than the URL's.
     written: Option<Box<str>>,
@@ -74,8 +76,8 @@ pub enum SourceUrlError {
     /// Control characters or white space, which URL parsers drop silently.
     #[error("the address has white space or control characters in it")]
     Characters,
-    /// A host with other characters than letters, digits, `-`, `.` and `_`. The parsers of URLs disagree about them, so a request
-    /// could go past a proxy.
+    /// A host with other characters than letters, digits, `-`, `.` and `_`. The parsers of URLs disagree about them, so
+    /// a request could go past a proxy.
     #[error("the host of the address has a character that no host name has")]
     Host,
 }

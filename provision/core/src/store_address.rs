@@ -9,9 +9,9 @@
 //! file:///mnt/models                           a directory of this machine
 //! ```
 //!
-//! A file's address follows from its path, size and digest alone, so a store needs no list. The value of `{env:NAME}` is a
-//! secret: it stands in the query only, which is never shown (I6), and goes over https or to this machine only. No error
-//! repeats the text, which may contain a secret.
+//! A file's address follows from its path, size and digest alone, so a store needs no list. The value of `{env:NAME}`
+//! is a secret: it stands in the query only, which is never shown (I6), and goes over https or to this machine only. No
+//! error repeats the text, which may contain a secret.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -164,8 +164,8 @@ impl StoreAddress {
         Self::parse_with(text, Some(variable))
     }
 
-    /// Parses an address of a lock, which names no variable. `None` for one of the web without a digest or a path in braces: that
-    /// is the address of one file.
+    /// Parses an address of a lock, which names no variable. `None` for one of the web without a digest or a path in
+    /// braces: that is the address of one file.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -217,8 +217,8 @@ impl StoreAddress {
         }
     }
 
-    /// The address of a piece list, also in a directory. A reader knows its digest only, so there is none where the address
-    /// needs a path, a size or an info hash.
+    /// The address of a piece list, also in a directory. A reader knows its digest only, so there is none where the
+    /// address needs a path, a size or an info hash.
     pub fn source_of_list(&self, sha256: &Sha256) -> Option<SourceUrl> {
         let needs_digest_alone = match self {
             Self::Template(template) => !template.has(|part| !part.is_of_digest()),
@@ -301,8 +301,8 @@ impl Registry {
         (is_authority(host) && is_repository(name)).then_some(registry)
     }
 
-    /// The address of `rest` below the repository, such as `blobs/uploads/`. A registry on this machine uses plain http, as in
-    /// container engines. `None` if `rest` makes no URL.
+    /// The address of `rest` below the repository, such as `blobs/uploads/`. A registry on this machine uses plain
+    /// http, as in container engines. `None` if `rest` makes no URL.
     pub fn url(&self, rest: &str) -> Option<SourceUrl> {
         let mut path = format!("{}/v2/{}/{rest}", self.host, self.name);
         if let Some(namespace) = &self.namespace {
@@ -320,7 +320,8 @@ pub fn is_authority(text: &str) -> bool {
     !text.is_empty() && text.chars().all(allowed) && url().is_some_and(|url| url.path() == "/")
 }
 
-/// True for the name of a repository: components of lower-case letters and digits with separators between (`.`, `_`, `-`).
+/// True for the name of a repository: components of lower-case letters and digits with separators between (`.`, `_`,
+/// `-`).
 pub fn is_repository(name: &str) -> bool {
     let plain = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');

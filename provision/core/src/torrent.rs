@@ -1,8 +1,8 @@
 //! Torrents of models (version 1: BEP 3), as bytes: the same model and bytes give the same torrent on every machine.
 //!
-//! A torrent names no time, no version and no machine. Its `info` depends on the file's name, size and bytes alone, so a new web
-//! seed or tracker does not change the info hash, and every client that has the file can serve it. Hybrids with version 2 are left
-//! out: aria2 and transmission of today's distributions do not take them.
+//! A torrent names no time, no version and no machine. Its `info` depends on the file's name, size and bytes alone, so
+//! a new web seed or tracker does not change the info hash, and every client that has the file can serve it. Hybrids
+//! with version 2 are left out: aria2 and transmission of today's distributions do not take them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,8 +29,8 @@ const LONGEST_NAME: usize = 200;
 /// The SHA-1 of one piece.
 pub type Piece = [u8; 20];
 
-/// The piece length for `size` bytes: the smallest power of two from 256 KiB that makes at most 2048 pieces, and 16 MiB for
-/// more than 32 GiB.
+/// The piece length for `size` bytes: the smallest power of two from 256 KiB that makes at most 2048 pieces, and 16 MiB
+/// for more than 32 GiB.
 pub fn piece_length(size: u64) -> u64 {
     size.div_ceil(MOST).next_power_of_two().clamp(SHORTEST, LONGEST)
 }
@@ -48,7 +48,8 @@ pub struct PieceHasher {
 }
 
 impl PieceHasher {
-    /// For bytes that begin at `start` of the whole, in pieces of `length` bytes. Pieces that begin before `start` are left out.
+    /// For bytes that begin at `start` of the whole, in pieces of `length` bytes. Pieces that begin before `start` are
+    /// left out.
     pub fn new(length: u64, start: u64) -> Self {
         let skipped = start.next_multiple_of(length) - start;
         Self { length, skipped, hasher: Sha1::new(), filled: 0, pieces: Vec::new() }
@@ -161,8 +162,8 @@ impl Torrent {
     }
 }
 
-/// The name of the file for a model's torrent: the model's file name and the begin of its digest, so that two models or versions
-/// with one name have two torrents.
+/// The name of the file for a model's torrent: the model's file name and the begin of its digest, so that two models or
+/// versions with one name have two torrents.
 pub fn file_name(model: &Model) -> String {
     let name = model.path.file_name();
     let name = &name[..name.floor_char_boundary(LONGEST_NAME)];

@@ -1,5 +1,5 @@
-//! XML: the few elements that are read of a service's answers, such as a bucket's. They have no attributes, and none is within
-//! one of the same name. An answer is searched once for each name, so nothing in it can grow.
+//! XML: the few elements that are read of a service's answers, such as a bucket's. They have no attributes, and none is
+//! within one of the same name. An answer is searched once for each name, so nothing in it can grow.
 
 /// The text of the first element with this name.
 pub fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {

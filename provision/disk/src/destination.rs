@@ -21,16 +21,16 @@ use crate::folders::{Choices, Folders};
 use crate::links::{FollowLinks, FollowedLinks};
 use provision_core::model_path::ModelPath;
 
-/// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; below it, none is
-/// followed unless [`Destination::with_links`] allows it.
+/// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; below it,
+/// none is followed unless [`Destination::with_links`] allows it.
 #[derive(Debug)]
 pub struct Destination {
     root: Arc<Directory>,
     mode: ResolveMode,
     /// The opened directories, by their path below the root.
     opened: Mutex<HashMap<String, Arc<Directory>>>,
-    /// The leases on the locks of the destination and of the directories that its links lead to, where another machine can take
-    /// them over.
+    /// The leases on the locks of the destination and of the directories that its links lead to, where another machine
+    /// can take them over.
     leases: Mutex<Vec<Arc<LockLease>>>,
     links: FollowedLinks,
     folders: Arc<Folders>,
@@ -116,8 +116,8 @@ impl Destination {
         self.choices.forget();
     }
 
-    /// Creates the directories elsewhere that new files of `paths` go to, so that they can be locked. What cannot be created is left
-    /// to the file's own error.
+    /// Creates the directories elsewhere that new files of `paths` go to, so that they can be locked. What cannot be
+    /// created is left to the file's own error.
     pub fn create_folders<'a>(&self, paths: impl IntoIterator<Item = &'a ModelPath>) {
         let mut seen = HashSet::new();
         for path in paths.into_iter().filter(|_| !self.folders.is_empty()) {
@@ -134,9 +134,9 @@ impl Destination {
         self.mode
     }
 
-    /// Follows the symlinks on the way to the files at `paths`, in every directory that may have them. Returns the directories that
-    /// they lead to, and those of folders elsewhere, each once, for their locks. A path that cannot be followed is left to the
-    /// file's own error.
+    /// Follows the symlinks on the way to the files at `paths`, in every directory that may have them. Returns the
+    /// directories that they lead to, and those of folders elsewhere, each once, for their locks. A path that cannot be
+    /// followed is left to the file's own error.
     pub fn note_links<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a ModelPath>,
@@ -162,8 +162,8 @@ impl Destination {
         self.links.freeze();
     }
 
-    /// Checks that no two of `paths` are one file by a symlink: `unet -> diffusion_models`, and a model in each. Nor by the folders:
-    /// they may be of one kind, or share a directory.
+    /// Checks that no two of `paths` are one file by a symlink: `unet -> diffusion_models`, and a model in each. Nor by
+    /// the folders: they may be of one kind, or share a directory.
     ///
     /// # Errors
     /// [`StoreError::OneFile`] and [`StoreError::OneModel`] name both.
@@ -210,8 +210,8 @@ impl Destination {
         self.directory(parent, false)?.map_or(Ok(Found::Nothing), |directory| directory.find(name))
     }
 
-    /// True if the file at `path` lies in a folder elsewhere, or behind a symlink to a directory: other programs, and runs with other
-    /// destinations, may use it.
+    /// True if the file at `path` lies in a folder elsewhere, or behind a symlink to a directory: other programs, and
+    /// runs with other destinations, may use it.
     pub fn is_elsewhere(&self, path: &ModelPath) -> Result<bool, StoreError> {
         let directory = self.directory_of(path)?;
         for above in self.folders.on_the_way(&directory) {
@@ -243,7 +243,8 @@ impl Destination {
         }))
     }
 
-    /// The directory whose volume gets the file at `path`, for messages, and the bytes that this user can still write there.
+    /// The directory whose volume gets the file at `path`, for messages, and the bytes that this user can still write
+    /// there.
     pub fn room_for(&self, path: &ModelPath) -> Result<(Utf8PathBuf, u64), StoreError> {
         Ok(match self.other_volume(path)? {
             Some(volume) => (volume.path, volume.free),
@@ -461,8 +462,8 @@ pub fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
     nearest(path)?.map_or(Ok(0), |destination| destination.free_space())
 }
 
-/// True if `path`, or its nearest existing ancestor, lies in a container's own layer, which goes away with the container or becomes
-/// part of an image. Such a layer is an overlay.
+/// True if `path`, or its nearest existing ancestor, lies in a container's own layer, which goes away with the
+/// container or becomes part of an image. Such a layer is an overlay.
 pub fn is_in_layer(path: &Utf8Path) -> bool {
     /// `OVERLAYFS_SUPER_MAGIC` of linux/magic.h.
     const OVERLAY: u32 = 0x794c_7630;

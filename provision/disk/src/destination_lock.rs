@@ -1,11 +1,11 @@
 //! The destination's lock: one run at a time works in a destination.
 //!
 //! # One machine
-//! A run holds an exclusive `flock` on `.provision.lock` until it ends. The kernel releases it however the holder
-//! dies, so there is nothing to clean up. The file names its holder, for the message of a run that waits. The holder
-//! removes it at the end, while it still has the lock. A run that locks a removed file notices that the name leads
-//! elsewhere, and retries. A file that a killed run has left is locked and removed, and the run creates its own: only its
-//! creator writes a lock file, so a planted one changes nothing.
+//! A run holds an exclusive `flock` on `.provision.lock` until it ends. The kernel releases it however the holder dies,
+//! so there is nothing to clean up. The file names its holder, for the message of a run that waits. The holder removes
+//! it at the end, while it still has the lock. A run that locks a removed file notices that the name leads elsewhere,
+//! and retries. A file that a killed run has left is locked and removed, and the run creates its own: only its creator
+//! writes a lock file, so a planted one changes nothing.
 //!
 //! Some network volumes grant every lock. The holder finds that out by locking the file a second time through another
 //! handle; then each process names its parts itself ([`PartNames::PerProcess`](crate::PartNames::PerProcess)).
@@ -24,8 +24,8 @@
 //! was killed on another machine. A holder that was suspended for longer finds out before its next write ([`lease`]).
 //!
 //! # Limits
-//! - Two machines that remove an expired file within the same few milliseconds both hold the lock. At its next heartbeat,
-//!   the one whose file was removed notices.
+//! - Two machines that remove an expired file within the same few milliseconds both hold the lock. At its next
+//!   heartbeat, the one whose file was removed notices.
 //! - Where a touch has no effect, or is visible only after twelve seconds (object stores through FUSE), a living
 //!   holder's lease expires.
 //!

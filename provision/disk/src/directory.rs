@@ -65,7 +65,8 @@ impl Found {
     }
 }
 
-/// The mode of a new file. The umask, a set-group-ID directory and a default access list apply to it, as to a file that `cp` makes.
+/// The mode of a new file. The umask, a set-group-ID directory and a default access list apply to it, as to a file that
+/// `cp` makes.
 pub(crate) const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 /// The mode of a file that only this user may read.
 const PRIVATE_MODE: Mode = Mode::from_raw_mode(0o600);
@@ -272,8 +273,8 @@ impl Directory {
         self.sync().inspect_err(|_| drop(self.remove(name)))
     }
 
-    /// Writes a small file that only this user may read, atomically: a power cut leaves the old one, or the new one. No other process
-    /// may be writing it.
+    /// Writes a small file that only this user may read, atomically: a power cut leaves the old one, or the new one. No
+    /// other process may be writing it.
     pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = format!("{}{TEMPORARY}", temporary_prefix(name));
         self.remove(&temporary)?;

@@ -41,8 +41,8 @@ impl Destination {
         Err(error)
     }
 
-    /// Sets the modification time of the file at `path` to now, if it still is the file `wrong`. No marker vouches for it then. Returns
-    /// false for a file with a second name, which stays as it is: it may be another program's, too.
+    /// Sets the modification time of the file at `path` to now, if it still is the file `wrong`. No marker vouches for
+    /// it then. Returns false for a file with a second name, which stays as it is: it may be another program's, too.
     ///
     /// # Errors
     /// The file belongs to another user, or the file system is read-only.

@@ -179,7 +179,8 @@ pub enum StoreError {
         /// The other one.
         other: Utf8PathBuf,
     },
-    /// Two paths of the lock are one model for the program that reads the destination, which searches several folders for it.
+    /// Two paths of the lock are one model for the program that reads the destination, which searches several folders
+    /// for it.
     #[error(
         "{path} and {other} are one model for the program that reads {place}: it searches the same folders for both; keep one \
          of the two in the lock"

@@ -8,8 +8,8 @@ use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::piece_list::ProvenBy;
 
-/// The earliest mtime of an installed file, and the mtime of a layer's directories: 2000-01-01T00:00:00Z, in seconds since
-/// 1970.
+/// The earliest mtime of an installed file, and the mtime of a layer's directories: 2000-01-01T00:00:00Z, in seconds
+/// since 1970.
 pub const EARLIEST_MTIME: i64 = 946_684_800;
 
 /// The mtimes of installed files, in steps of two seconds: FAT has no finer ones. The last one is in July 2008.

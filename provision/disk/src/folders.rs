@@ -1,9 +1,11 @@
-//! Folders of a destination that lie in several directories, some of them elsewhere, as the program that reads the models searches
-//! them: the first directory that has a file is where that program loads it from, so that one is the file.
+//! Folders of a destination that lie in several directories, some of them elsewhere, as the program that reads the
+//! models searches them: the first directory that has a file is where that program loads it from, so that one is the
+//! file.
 //!
-//! A directory is named by its path below the destination, or by its absolute path. The user names these directories, as the user names
-//! the destination: their own paths may contain symlinks, and below them the destination's rule holds. The choice for a file is
-//! made when it is first looked for, and kept: a file that appears in another directory during a run changes nothing.
+//! A directory is named by its path below the destination, or by its absolute path. The user names these directories,
+//! as the user names the destination: their own paths may contain symlinks, and below them the destination's rule
+//! holds. The choice for a file is made when it is first looked for, and kept: a file that appears in another directory
+//! during a run changes nothing.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +27,8 @@ pub struct Folders(pub BTreeMap<String, Folder>);
 pub struct Folder {
     /// The kind. Folders of one kind share their files: `unet/x` and `diffusion_models/x` are one.
     pub kind: String,
-    /// The directories, in the order of the search: below the destination, or absolute. Normalized, without a slash at the end.
+    /// The directories, in the order of the search: below the destination, or absolute. Normalized, without a slash at
+    /// the end.
     pub directories: Vec<String>,
     /// That one of `directories` that new files go to.
     pub new: String,
@@ -81,7 +84,8 @@ impl Folders {
         Some((Utf8Path::new(&path[..base]), path[base..].trim_start_matches('/')))
     }
 
-    /// The directories that have to be opened for `path`, that one last, from the destination or from the directory of a folder on.
+    /// The directories that have to be opened for `path`, that one last, from the destination or from the directory of
+    /// a folder on.
     pub(crate) fn on_the_way<'a>(&self, path: &'a str) -> impl Iterator<Item = &'a str> {
         let base = self.split(path).map_or(0, |(base, _)| base.as_str().len());
         directories_above(path).chain([path]).filter(move |path| path.len() >= base.max(1))

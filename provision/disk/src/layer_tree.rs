@@ -99,8 +99,8 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
     Ok(layers.into_values().collect())
 }
 
-/// Checks that the file is not another program's, too. One that a run installed has the time of every installed file, and may be one with
-/// the cache's.
+/// Checks that the file is not another program's, too. One that a run installed has the time of every installed file,
+/// and may be one with the cache's.
 fn verify_own(directory: &Directory, model: &Model) -> Result<(), StoreError> {
     let Some((file, stamp)) = directory.open_file(model.path.file_name())? else { return Ok(()) };
     let path = directory.path().join(model.path.file_name());
@@ -125,7 +125,8 @@ fn set_mode(directory: &Directory, name: &str) -> Result<(), StoreError> {
     retry_on_intr(|| rustix::fs::fsync(&file)).map_err(StoreError::at("syncing it", &path))
 }
 
-/// Creates the trees' directories, all or none, before a file moves. Another run may lay its set out in the same directory.
+/// Creates the trees' directories, all or none, before a file moves. Another run may lay its set out in the same
+/// directory.
 fn create_all(trees: &Destination, models: &[&Model]) -> Result<(), StoreError> {
     let names: BTreeSet<&str> = models.iter().map(|model| layer_of(model)).collect();
     let root = trees.root();

@@ -1,10 +1,9 @@
 //! The disk: part files, journals, installs and locks. No other crate names the file system of the destination.
 //!
 //! A [`Destination`] is a directory that is opened once. Everything below it is reached from that handle without
-//! following a symlink (`confined`), other than the user's own to directories (`links`), and in the directories elsewhere
-//! that the user names (`folders`). A [`PartFile`] collects a file's bytes beside its
-//! target, and its journal lists the durable ones. Only a [`Verified`] part can be installed under the final name
-//! (I5).
+//! following a symlink (`confined`), other than the user's own to directories (`links`), and in the directories
+//! elsewhere that the user names (`folders`). A [`PartFile`] collects a file's bytes beside its target, and its journal
+//! lists the durable ones. Only a [`Verified`] part can be installed under the final name (I5).
 //!
 //! # Names on disk
 //! For `vae/x.safetensors` with a digest that begins with `a70580f0`:

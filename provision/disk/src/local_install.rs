@@ -1,8 +1,8 @@
 //! Installs a model from a file on this machine: as a copy, a hard link or a symlink.
 //!
-//! A hard link is for the cache: both names share one file with the mtime of every installed file. It is also for a store of another
-//! program, if the user asks for it: the file keeps everything but its number of names. A symlink
-//! is for directories baked into an image: no hard link can reach them, and no run can write to them.
+//! A hard link is for the cache: both names share one file with the mtime of every installed file. It is also for a
+//! store of another program, if the user asks for it: the file keeps everything but its number of names. A symlink is
+//! for directories baked into an image: no hard link can reach them, and no run can write to them.
 //!
 //! The verified file is an open handle, and its path may lead to another file by now. So a hard link is made from the
 //! handle where the system allows that, and the result is checked.
@@ -25,7 +25,8 @@ use provision_core::lockfile::Model;
 use provision_core::piece_list::ProvenBy;
 
 /// Copies `source` to the model's final name, with the protocol of every install. Before each block, `step` gets the
-/// number of bytes copied since its last call and says whether to go on. A wrong source costs no byte of an earlier run's part.
+/// number of bytes copied since its last call and says whether to go on. A wrong source costs no byte of an earlier
+/// run's part.
 ///
 /// # Errors
 /// [`CopyError::Pieces`] if the part has a list and the source lacks some of its pieces: the part has the others.
@@ -92,7 +93,8 @@ pub fn install_pieces(
     Ok((verified.install().map_err(CopyError::Part)?, method))
 }
 
-/// Proves that `source` has the model's bytes: by its list, or by its digest. Before each block, `keep_going` says whether to go on.
+/// Proves that `source` has the model's bytes: by its list, or by its digest. Before each block, `keep_going` says
+/// whether to go on.
 ///
 /// # Errors
 /// [`CopyError::Source`] with [`StoreError::Mismatch`] or [`StoreError::WrongPieces`] if it has others.
@@ -116,8 +118,9 @@ pub enum LinkedFile {
     OfStore,
 }
 
-/// Gives `source` the model's final name as a second name. Proves its bytes first ([`prove`]). Returns `None` if the file
-/// systems do not allow the link, if another user could change the file, or if it changed meanwhile: the caller copies instead.
+/// Gives `source` the model's final name as a second name. Proves its bytes first ([`prove`]). Returns `None` if the
+/// file systems do not allow the link, if another user could change the file, or if it changed meanwhile: the caller
+/// copies instead.
 pub fn install_hard_link<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,

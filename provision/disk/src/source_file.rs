@@ -199,8 +199,8 @@ impl SourceFile {
         if found == expected { Ok(()) } else { Err(StoreError::Mismatch { path, expected, found }) }
     }
 
-    /// Proves that it is the file of `list`: by its digest if that is its only piece, else by its pieces, on several threads. Reads
-    /// nothing if this run has proven it already.
+    /// Proves that it is the file of `list`: by its digest if that is its only piece, else by its pieces, on several
+    /// threads. Reads nothing if this run has proven it already.
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the digest differs, [`StoreError::WrongPieces`] if pieces do.
@@ -225,7 +225,8 @@ impl SourceFile {
         Err(StoreError::WrongPieces { path: self.path.clone(), ranges: wrong })
     }
 
-    /// The ranges in which it differs from `list`, joined. A file of which no sample is right is another one, and not read to its end.
+    /// The ranges in which it differs from `list`, joined. A file of which no sample is right is another one, and not
+    /// read to its end.
     fn wrong_pieces(
         &self,
         list: &PieceList,

@@ -15,8 +15,8 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// Calls `work` on `threads` threads at most, of which the calling one asks `keep_going`. The first failure or panic ends the others,
-/// and is the result. Otherwise that of the calling thread is.
+/// Calls `work` on `threads` threads at most, of which the calling one asks `keep_going`. The first failure or panic
+/// ends the others, and is the result. Otherwise that of the calling thread is.
 pub(crate) fn share<T: Send, E: Send>(
     threads: usize,
     keep_going: &mut dyn FnMut() -> Result<bool, E>,
@@ -64,7 +64,8 @@ mod tests {
 
     const MANY: usize = 1_000_000;
 
-    /// Shares work of [`MANY`] steps of the calling thread, where each helper calls `help`. Returns the calling thread's steps.
+    /// Shares work of [`MANY`] steps of the calling thread, where each helper calls `help`. Returns the calling
+    /// thread's steps.
     fn steps_beside(help: impl Fn() -> Result<(), &'static str> + Sync) -> (Result<(), &'static str>, usize) {
         let (mut steps, caller) = (0, thread::current().id());
         let mut keep_going = || {

@@ -151,8 +151,8 @@ impl Cache {
         Ok(excess)
     }
 
-    /// The entries, the least recently used first, without which `object` fits beside the others within `most` bytes. `None` if it
-    /// does not fit beside those to `keep`. The object's own part stays.
+    /// The entries, the least recently used first, without which `object` fits beside the others within `most` bytes.
+    /// `None` if it does not fit beside those to `keep`. The object's own part stays.
     pub fn excess_beside(
         &self,
         object: &Model,

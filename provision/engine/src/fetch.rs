@@ -8,10 +8,10 @@
 //! 4. `Planned::check` compares the space that the plan needs with the free space, before the first byte.
 //! 5. `Planned::fill_locally` removes the marker, durably, if a listed file changes. Then it installs what the baked
 //!    directory, the cache and other programs' stores have.
-//! 6. `FilledLocally::download` copies the pieces of missing files that other files of this machine have, and transfers the rest, into
-//!    the cache if there is one, under the cache's lock. Then it copies files with equal bytes.
-//! 7. `Downloaded::finish` keeps the piece lists of what is installed. It writes the marker, last, and only if every file of the run
-//!    is right.
+//! 6. `FilledLocally::download` copies the pieces of missing files that other files of this machine have, and transfers
+//!    the rest, into the cache if there is one, under the cache's lock. Then it copies files with equal bytes.
+//! 7. `Downloaded::finish` keeps the piece lists of what is installed. It writes the marker, last, and only if every
+//!    file of the run is right.
 //!
 //! Each step consumes the state before it, so no step can run twice or out of order. `provision ensure`, which starts a
 //! container, is the same run with a baked directory.
@@ -151,7 +151,8 @@ impl<'j> Planned<'j> {
         let mut files = RunState::new(&job.models, plan, by_size_only, &*job.observer);
         let shared = files.shared();
         if !shared.is_empty() {
-            // Such a file keeps the mtime that its owner gave it. Another lock's marker must not take it for the file that was there.
+            // Such a file keeps the mtime that its owner gave it. Another lock's marker must not take it for the file
+            // that was there.
             Marker::remove_those_of(destination, &shared)?;
         }
         opened.fill(&mut files);
@@ -261,7 +262,8 @@ impl Downloaded<'_> {
             }
             match marker.write(destination, job.lock, &files.installed, has_lists) {
                 Ok(()) => job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() }),
-                // Another user's marker in a sticky directory. The refusal is the marker's only if every file is in place.
+                // Another user's marker in a sticky directory. The refusal is the marker's only if every file is in
+                // place.
                 Err(why)
                     if why.forbids_writing()
                         && files.files.iter().all(|file| {

@@ -36,7 +36,8 @@ pub enum FileState {
         /// Its inode; for a symlink, the inode of the linked file.
         identity: FileId,
     },
-    /// It has the right length, and some of its pieces are wrong. The other ones are right by the list that the lock pins.
+    /// It has the right length, and some of its pieces are wrong. The other ones are right by the list that the lock
+    /// pins.
     WrongPieces {
         /// The wrong bytes: ascending ranges that do not touch.
         wrong: Vec<ByteRange>,
@@ -94,12 +95,13 @@ pub struct HashTarget<'a> {
     pub link: Option<&'a Utf8Path>,
 }
 
-/// Where the piece list of a model is looked up. It returns only a list that the lock pins and that is for the model's size and digest.
+/// Where the piece list of a model is looked up. It returns only a list that the lock pins and that is for the model's
+/// size and digest.
 pub type Lists<'a> = &'a (dyn Fn(&Model) -> Option<Arc<PieceList>> + Sync);
 
 /// Hashes the files of `models` that have the right length, on `threads` threads. Returns the states in the same order.
-/// A symlink counts as the file that it leads to. A file with a list is proven by its pieces; with `is_full`, its whole digest is
-/// computed as well.
+/// A symlink counts as the file that it leads to. A file with a list is proven by its pieces; with `is_full`, its whole
+/// digest is computed as well.
 pub fn hash(
     destination: &Destination,
     models: &[&Model],
@@ -115,12 +117,12 @@ pub fn hash(
     inspection.states(&targets, &|| true, &|_, _| Ok(()))
 }
 
-/// Makes the next run hash the files of `models` that `states` shows as wrong: whatever marker lists them, in this directory
-/// or in another one that leads to the same files.
+/// Makes the next run hash the files of `models` that `states` shows as wrong: whatever marker lists them, in this
+/// directory or in another one that leads to the same files.
 ///
-/// A marker compares the modification time, so a wrong file gets a new one. That needs no lock: the time is set on the file
-/// that was hashed, whatever has its name by now. The target of a symlink belongs to a baked directory and stays untouched. For
-/// it, and where the time cannot be set, the markers in the root that list the file are removed.
+/// A marker compares the modification time, so a wrong file gets a new one. That needs no lock: the time is set on the
+/// file that was hashed, whatever has its name by now. The target of a symlink belongs to a baked directory and stays
+/// untouched. For it, and where the time cannot be set, the markers in the root that list the file are removed.
 ///
 /// # Errors
 /// A marker of this directory goes on vouching for a wrong file.
@@ -155,9 +157,9 @@ pub(crate) struct Inspection<'a> {
 }
 
 impl Inspection<'_> {
-    /// Hashes the files of `targets` that have the right length, the largest first. Each of the threads hashes two files, or two
-    /// runs of pieces, side by side. `go_on` is called before each block; false stops the file. `on_right` is called for each
-    /// right file while the file is open; its error becomes the file's state.
+    /// Hashes the files of `targets` that have the right length, the largest first. Each of the threads hashes two
+    /// files, or two runs of pieces, side by side. `go_on` is called before each block; false stops the file.
+    /// `on_right` is called for each right file while the file is open; its error becomes the file's state.
     pub(crate) fn states(
         &self,
         targets: &[HashTarget<'_>],

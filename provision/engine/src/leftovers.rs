@@ -1,11 +1,13 @@
 //! Leftovers of a destination: what earlier runs left and no lock needs.
 //!
-//! - Parts, journals and temporary files of runs that have ended. A run may resume from a part, if its lock lists the model.
+//! - Parts, journals and temporary files of runs that have ended. A run may resume from a part, if its lock lists the
+//!   model.
 //! - Kept texts of locks at addresses that the caller does not name.
-//! - Markers whose files are all gone or changed. A marker of another lock that still vouches for a file stays, unless the caller
-//!   says that its lock is gone: two projects may share a volume.
-//! - Unlisted files: a run has installed them, they are unchanged, and neither the locks nor a marker that stays lists them. Those behind
-//!   a symlink or in a folder elsewhere stay: the markers of other destinations that use them are not here.
+//! - Markers whose files are all gone or changed. A marker of another lock that still vouches for a file stays, unless
+//!   the caller says that its lock is gone: two projects may share a volume.
+//! - Unlisted files: a run has installed them, they are unchanged, and neither the locks nor a marker that stays lists
+//!   them. Those behind a symlink or in a folder elsewhere stay: the markers of other destinations that use them are
+//!   not here.
 //! - Kept piece lists (`.provision.pieces`) of files that no lock and no marker that stays knows.
 //!
 //! The search changes nothing. The removal takes the list of an earlier search, and removes what a search under the
@@ -229,7 +231,8 @@ fn path_below(destination: &Destination, path: &ModelPath) -> Utf8PathBuf {
     }
 }
 
-/// The name of the file that keeps the text of a lock at an address, by the digest of that address. No model path can have it.
+/// The name of the file that keeps the text of a lock at an address, by the digest of that address. No model path can
+/// have it.
 pub fn kept_lock_name(address: &Sha256) -> String {
     format!("{KEPT_START}{}{KEPT_END}", &address.to_string()[..KEPT_DIGITS])
 }
@@ -252,7 +255,8 @@ pub fn lock(destination: &Destination, scope: &Scope<'_>) -> Result<Acquire<Lock
     Ok(locks)
 }
 
-/// Removes those of `wanted` that a search finds again, and returns what it removed. The caller holds the locks of [`lock`].
+/// Removes those of `wanted` that a search finds again, and returns what it removed. The caller holds the locks of
+/// [`lock`].
 ///
 /// Markers go first, durably: none may vouch for a file that is removed (I2).
 ///

@@ -10,8 +10,8 @@ use provision_core::event::{Event, Observer};
 use provision_core::model_path::ModelPath;
 use provision_disk::{Acquire, Destination, DestinationLock, LockAttempt, StoreError};
 
-/// The pause between two attempts, in milliseconds. A lock holder works for seconds or minutes. Two runs that link each other's
-/// directories try at different times.
+/// The pause between two attempts, in milliseconds. A lock holder works for seconds or minutes. Two runs that link each
+/// other's directories try at different times.
 const PAUSE: RangeInclusive<u64> = 50..=150;
 
 /// The locks of a run.
@@ -46,9 +46,9 @@ pub enum LockWait<T = Locks> {
     Stopped,
 }
 
-/// Waits for the lock of `destination`, for `wait` at most, for those of the directories that links on the way to the files at `paths`
-/// lead to, and for the runs whose destinations lie above or below them. Without `paths`, other directories do not matter: a cache may
-/// lie in the destination of its own run.
+/// Waits for the lock of `destination`, for `wait` at most, for those of the directories that links on the way to the
+/// files at `paths` lead to, and for the runs whose destinations lie above or below them. Without `paths`, other
+/// directories do not matter: a cache may lie in the destination of its own run.
 ///
 /// A holder on another machine is watched for a few seconds even if `wait` is shorter, until it is known whether it
 /// still renews its lease. Otherwise a run without a wait could never take over an expired lock.
@@ -66,8 +66,8 @@ pub async fn lock(
     until_acquired(wait, observer, interrupted, || attempts.try_once(destination, paths)).await
 }
 
-/// Waits for the locks of the directories that links of `destination` on the way to the file at `path` lead to, as [`lock`] does, while
-/// the run holds `main`, the destination's own.
+/// Waits for the locks of the directories that links of `destination` on the way to the file at `path` lead to, as
+/// [`lock`] does, while the run holds `main`, the destination's own.
 ///
 /// # Errors
 /// A lock file cannot be read or written.

@@ -11,20 +11,20 @@
 //! Each entry counts on its own: its path, size and digest are those of the current lock, and the file on disk still
 //! has that size and mtime. So an added model, a new mirror or a run for some models does not invalidate the other
 //! entries, and an entry that differs from the lock never counts. `lock` is the content digest of the installed lock,
-//! for people who look for it. Other fields are ignored, so the format can grow; a field that must not be ignored needs a
-//! new `version`. An unreadable marker, a symlink, or another version counts as no marker.
+//! for people who look for it. Other fields are ignored, so the format can grow; a field that must not be ignored needs
+//! a new `version`. An unreadable marker, a symlink, or another version counts as no marker.
 //!
-//! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`, the change time of
-//! the linked file. The entry counts if both are unchanged.
+//! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`,
+//! the change time of the linked file. The entry counts if both are unchanged.
 //!
-//! An entry for a file in another directory than its path says, by the folders of the destination, has `directory`, and counts only
-//! while the file is looked for there: what lies elsewhere with the same size and time may not be durable.
+//! An entry for a file in another directory than its path says, by the folders of the destination, has `directory`, and
+//! counts only while the file is looked for there: what lies elsewhere with the same size and time may not be durable.
 //!
-//! `former` has the entries of an earlier marker that the lock no longer lists, while their files are unchanged. They vouch for
-//! nothing: they tell `clean` which files a run has installed.
+//! `former` has the entries of an earlier marker that the lock no longer lists, while their files are unchanged. They
+//! vouch for nothing: they tell `clean` which files a run has installed.
 //!
-//! A marker that lists every model of its lock has `text`, the digest of the lock's text, if the piece lists of all are kept. If it
-//! matches, a run need not parse ten thousand models to know that nothing is left to do.
+//! A marker that lists every model of its lock has `text`, the digest of the lock's text, if the piece lists of all are
+//! kept. If it matches, a run need not parse ten thousand models to know that nothing is left to do.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -188,7 +188,8 @@ impl Marker {
     }
 
     /// Writes the marker for `installed`, and for the other models of the lock whose entries in this marker still
-    /// count. The bytes of every listed file must be durable; this call syncs their names. `has_lists`: the piece lists of all are kept.
+    /// count. The bytes of every listed file must be durable; this call syncs their names. `has_lists`: the piece lists
+    /// of all are kept.
     ///
     /// # Errors
     /// [`StoreError::Moved`] if a file is not where it was installed: no marker is written.
@@ -219,8 +220,9 @@ impl Marker {
         write_as((PARTIAL, None), destination, lock, files, self.former_of(destination, lock))
     }
 
-    /// The unchanged files of this marker that the lock does not list, by path. None if this marker is not of an earlier version of
-    /// the lock: another lock in the same directory has no file in common, or left the record of an incomplete run.
+    /// The unchanged files of this marker that the lock does not list, by path. None if this marker is not of an
+    /// earlier version of the lock: another lock in the same directory has no file in common, or left the record of an
+    /// incomplete run.
     fn former_of(&self, destination: &Destination, lock: &Lockfile) -> Vec<Entry> {
         let listed: HashSet<&ModelPath> = lock.models().iter().map(|model| &model.path).collect();
         let is_same = self.lock == Some(lock.content_digest());
@@ -242,8 +244,8 @@ impl Marker {
         self.files.iter().chain(&self.former).filter(|(path, vouched)| vouched.holds(destination, path))
     }
 
-    /// The files, former ones too, that have not changed since a run installed them, with their sizes in bytes. A file that a run
-    /// found, and a symlink, may be the user's.
+    /// The files, former ones too, that have not changed since a run installed them, with their sizes in bytes. A file
+    /// that a run found, and a symlink, may be the user's.
     pub fn installed(&self, destination: &Destination) -> BTreeMap<&ModelPath, u64> {
         let of_a_run = |vouched: &Vouched| vouched.link.is_none() && vouched.stamp.is_of(&vouched.sha256);
         let unchanged = self.unchanged(destination).filter(|(_, vouched)| of_a_run(vouched));

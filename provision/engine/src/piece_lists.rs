@@ -1,11 +1,12 @@
 //! The piece lists of a lock's models: the places that have them, and what makes a list believed.
 //!
-//! A list is named by its digest and believed only by it. It is looked for beside the locks (`models.pieces/HEX`), among the copies
-//! that the destination keeps (`kept`), and in the stores that are directories, in this order. A run then asks the other stores and the
-//! addresses of its locks (`asking`), for the files that it has to fetch.
+//! A list is named by its digest and believed only by it. It is looked for beside the locks (`models.pieces/HEX`),
+//! among the copies that the destination keeps (`kept`), and in the stores that are directories, in this order. A run
+//! then asks the other stores and the addresses of its locks (`asking`), for the files that it has to fetch.
 //!
-//! No file fails for its list. A list that is missing, is not the lock's, or describes another file than the model is a warning, one for
-//! each cause, and the file is proven as a whole. Lists are read when they are needed: none is held for a file that waits.
+//! No file fails for its list. A list that is missing, is not the lock's, or describes another file than the model is a
+//! warning, one for each cause, and the file is proven as a whole. Lists are read when they are needed: none is held
+//! for a file that waits.
 
 mod asking;
 pub(crate) mod kept;
@@ -37,7 +38,8 @@ use warnings::{Cause, Warnings};
 pub struct ListPlaces {
     /// The directories of lists beside the locks that are files, then those of baked files.
     pub directories: Vec<Utf8PathBuf>,
-    /// The locks that are at addresses: a list is below the same address, at `models.pieces/HEX`, without the address's query.
+    /// The locks that are at addresses: a list is below the same address, at `models.pieces/HEX`, without the address's
+    /// query.
     pub locks: Vec<SourceUrl>,
     /// A file without a list gets one from the bytes that pass, which is kept for its next version.
     pub makes: bool,
@@ -163,8 +165,8 @@ impl PieceLists {
         directories.iter().find_map(of_directory)
     }
 
-    /// Every list of this machine, of whatever lock, believed by the digest that is its name: the kept ones, then those of each
-    /// directory, ascending, as long as `go_on` says so. Blocks.
+    /// Every list of this machine, of whatever lock, believed by the digest that is its name: the kept ones, then those
+    /// of each directory, ascending, as long as `go_on` says so. Blocks.
     pub fn known(&self, go_on: impl Fn() -> bool + Copy) -> impl Iterator<Item = PieceList> {
         let of_directory = move |directory: &Utf8PathBuf| {
             let directory = directory.clone();
@@ -198,7 +200,8 @@ impl PieceLists {
         self.note(cause, model, || why);
     }
 
-    /// Keeps the lists of installed models for their next version. A destination that cannot be written keeps none. Blocks.
+    /// Keeps the lists of installed models for their next version. A destination that cannot be written keeps none.
+    /// Blocks.
     pub fn keep<'m>(&self, installed: impl Iterator<Item = &'m Model>) {
         let Some(kept) = &self.kept else { return };
         for model in installed.filter(|model| !self.keeps(model)) {
@@ -237,7 +240,8 @@ impl PieceLists {
         }
     }
 
-    /// Removes the kept lists of files with none of the digests `needed`. No other run may be working in the destination. Blocks.
+    /// Removes the kept lists of files with none of the digests `needed`. No other run may be working in the
+    /// destination. Blocks.
     ///
     /// # Errors
     /// A list cannot be removed.
@@ -310,7 +314,8 @@ fn read(path: &Utf8Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
     read_start(&file, most + 1).map(Some)
 }
 
-/// A file that may be a list, by its length and its first bytes. A store has models under such names as well, and they are not read.
+/// A file that may be a list, by its length and its first bytes. A store has models under such names as well, and they
+/// are not read.
 fn read_list(path: &Utf8Path) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(file) = SourceFile::open(path)?.filter(|file| file.stamp().size <= MAX_LIST) else {
         return Ok(None);

@@ -1,11 +1,13 @@
-//! Stores by digest: fills one from what this machine has ([`push`]), and says which files of a lock one has ([`check`]).
+//! Stores by digest: fills one from what this machine has ([`push`]), and says which files of a lock one has
+//! ([`check`]).
 //!
-//! A store is asked for the last byte of a file before the file is sent, so a push that is repeated sends nothing. The bytes
-//! that leave are hashed as they leave, and no store is told that a file is complete before its digest is the lock's: a file that is
-//! wrong here is never right there. What an interrupted push has sent stays where the protocol allows it, and the next one goes on.
+//! A store is asked for the last byte of a file before the file is sent, so a push that is repeated sends nothing. The
+//! bytes that leave are hashed as they leave, and no store is told that a file is complete before its digest is the
+//! lock's: a file that is wrong here is never right there. What an interrupted push has sent stays where the protocol
+//! allows it, and the next one goes on.
 //!
-//! `template`, `registry`, `bucket` and `directory` are the four protocols; `reader` reads and hashes, `session` sends and
-//! waits, `state` keeps what an upload needs to go on. `lists` adds the piece lists of the files.
+//! `template`, `registry`, `bucket` and `directory` are the four protocols; `reader` reads and hashes, `session` sends
+//! and waits, `state` keeps what an upload needs to go on. `lists` adds the piece lists of the files.
 
 mod bucket;
 mod directory;
@@ -74,7 +76,8 @@ pub struct Having {
 
 /// The end of a push.
 pub struct PushReport {
-    /// The models' ends, in the job's order; `None` after an interruption. True if the file was sent, false if the store had it.
+    /// The models' ends, in the job's order; `None` after an interruption. True if the file was sent, false if the
+    /// store had it.
     pub files: Vec<Option<Result<bool, PushError>>>,
     /// The piece lists of the files that are at the store.
     pub lists: PushedLists,
@@ -204,7 +207,8 @@ impl Having {
 /// Fills a store with the job's models.
 ///
 /// # Errors
-/// The store as a whole cannot be used: it does not answer, or refuses the questions. Failures of single files are in the report.
+/// The store as a whole cannot be used: it does not answer, or refuses the questions. Failures of single files are in
+/// the report.
 pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, PushError> {
     let started = Instant::now();
     let mut store = Store::open(&job, true)?;
@@ -294,8 +298,9 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
     Ok(PushReport { files, lists, sent, elapsed: started.elapsed(), tag })
 }
 
-/// Asks a store for each of the job's models, in their order. A full check reads every byte; a piece list is always read. `on_held`
-/// gets each answer as it comes, with that for the list if the store can have one; none after an interruption.
+/// Asks a store for each of the job's models, in their order. A full check reads every byte; a piece list is always
+/// read. `on_held` gets each answer as it comes, with that for the list if the store can have one; none after an
+/// interruption.
 ///
 /// # Errors
 /// The store's directory cannot be opened.

@@ -1,8 +1,8 @@
-//! The pieces of installed files, for their torrents. Each file is read once: the same bytes give its SHA-256, which has to be the
-//! lock's, and the SHA-1 of its pieces, so no torrent describes other bytes than the lock.
+//! The pieces of installed files, for their torrents. Each file is read once: the same bytes give its SHA-256, which
+//! has to be the lock's, and the SHA-1 of its pieces, so no torrent describes other bytes than the lock.
 //!
-//! The pieces of a whole set go on over the end of a file. Those inside a file are hashed with it. The few that two or more files share
-//! are read once more at the end, from files that have not changed meanwhile.
+//! The pieces of a whole set go on over the end of a file. Those inside a file are hashed with it. The few that two or
+//! more files share are read once more at the end, from files that have not changed meanwhile.
 
 use crate::inspect::{self, FileState, HashResult, HashTarget};
 use crate::workers;

@@ -9,8 +9,8 @@
 //! the source, starts over or gives up, it revokes the file's claims and *waits for them*: a late write must never
 //! reach a file that has started over.
 //!
-//! A file with a piece list is proven piece by piece (`hashing`). A wrong piece is blamed on its sender (`provenance`), and
-//! only its range is fetched again, while the claims of other ranges go on.
+//! A file with a piece list is proven piece by piece (`hashing`). A wrong piece is blamed on its sender (`provenance`),
+//! and only its range is fetched again, while the claims of other ranges go on.
 //!
 //! An interrupted run loses no written byte: claims end, the parts are synced and journaled, and only then [`run`]
 //! returns.
@@ -115,7 +115,8 @@ pub struct Download {
     pub index: FileIndex,
     /// Its path, size, digest and sources.
     pub model: Model,
-    /// The sources at stores by digest, each with its store's number in [`Transfer::stores`]. They come before the model's own.
+    /// The sources at stores by digest, each with its store's number in [`Transfer::stores`]. They come before the
+    /// model's own.
     pub stores: Vec<(usize, SourceUrl)>,
     /// The directory that holds the part, and that the model's path is relative to.
     pub place: Arc<Destination>,

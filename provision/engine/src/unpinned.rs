@@ -1,18 +1,20 @@
-//! The download of a file whose digest no host publishes. Its bytes are hashed and stay where the next fetch finds them.
+//! The download of a file whose digest no host publishes. Its bytes are hashed and stay where the next fetch finds
+//! them.
 //!
-//! The download is thus paid for once. In a cache the bytes become an object, which a fetch into any destination finds. Below a
-//! destination they stay in the complete part, which a fetch into that destination verifies and installs. One connection reads,
-//! because the digest follows the bytes from the first one on. An interrupted download is resumed, also by a later command.
+//! The download is thus paid for once. In a cache the bytes become an object, which a fetch into any destination finds.
+//! Below a destination they stay in the complete part, which a fetch into that destination verifies and installs. One
+//! connection reads, because the digest follows the bytes from the first one on. An interrupted download is resumed,
+//! also by a later command.
 //!
-//! These bytes define the digest, so nothing else could detect a mix of two versions. Bytes are resumed only if a validator
-//! shows the same file; otherwise the download restarts at the first byte. The validator is part of the part's name. If it
-//! changes, the part is removed and the new version gets its own part, so each part has the bytes of one version, even if a
-//! host goes back to an older one. A host's listing is not enough: the bytes come from another server and may change while
-//! the listing stays the same. So the name also contains the validator of the response that carries the bytes. Without one, a
-//! later command restarts at the first byte.
+//! These bytes define the digest, so nothing else could detect a mix of two versions. Bytes are resumed only if a
+//! validator shows the same file; otherwise the download restarts at the first byte. The validator is part of the
+//! part's name. If it changes, the part is removed and the new version gets its own part, so each part has the bytes of
+//! one version, even if a host goes back to an older one. A host's listing is not enough: the bytes come from another
+//! server and may change while the listing stays the same. So the name also contains the validator of the response that
+//! carries the bytes. Without one, a later command restarts at the first byte.
 //!
-//! For the same reason, the last block is written only after the body has ended. If a host declared too short a length, a
-//! prefix would get a digest, and a complete part is never requested again.
+//! For the same reason, the last block is written only after the body has ended. If a host declared too short a length,
+//! a prefix would get a digest, and a complete part is never requested again.
 //!
 //! Every download ends: a failure counts until lasting bytes arrive, and each restart counts for good.
 
@@ -45,11 +47,13 @@ pub use file::UnpinnedFile;
 use parts::Place;
 pub use parts::{CacheLimit, UnpinnedParts};
 
-/// The size of a read in bytes. Files up to this size are not worth a request for a validator: their only write is the last one.
+/// The size of a read in bytes. Files up to this size are not worth a request for a validator: their only write is the
+/// last one.
 pub const BLOCK: usize = 1 << 20;
 
 impl UnpinnedParts {
-    /// Starts the download of a file, or goes on with one. Removes no object yet: the host may never send the bytes that it declares.
+    /// Starts the download of a file, or goes on with one. Removes no object yet: the host may never send the bytes
+    /// that it declares.
     ///
     /// # Errors
     /// [`UnpinnedError::CacheFull`] and [`StoreError::NotEnoughSpace`] if there is no room for the file.
@@ -159,8 +163,8 @@ pub struct UnpinnedDownload {
 }
 
 impl UnpinnedDownload {
-    /// Requests what is missing. Returns the failure after which the caller waits and calls again; `None` once nothing is
-    /// missing.
+    /// Requests what is missing. Returns the failure after which the caller waits and calls again; `None` once nothing
+    /// is missing.
     ///
     /// # Errors
     /// A failure that ends the download.
@@ -196,8 +200,8 @@ impl UnpinnedDownload {
         Ok(None)
     }
 
-    /// Ends a complete download and returns its digest, its length and its piece list, if one is wanted, and the length was known before
-    /// its end. If the digest is `known`, a destination does not keep the bytes.
+    /// Ends a complete download and returns its digest, its length and its piece list, if one is wanted, and the length
+    /// was known before its end. If the digest is `known`, a destination does not keep the bytes.
     pub fn finish(
         mut self,
         known: Option<Sha256>,

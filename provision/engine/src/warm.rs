@@ -1,10 +1,11 @@
 //! Reads an installed set into memory, for the program that starts next.
 //!
-//! The smallest files come first: if not all of them fit, most do, and a file that is larger than the memory does not push out the
-//! others. Files are read whole or not at all, and nothing is verified: that would cost more than reading does.
+//! The smallest files come first: if not all of them fit, most do, and a file that is larger than the memory does not
+//! push out the others. Files are read whole or not at all, and nothing is verified: that would cost more than reading
+//! does.
 //!
-//! Several threads read. `posix_fadvise(POSIX_FADV_WILLNEED)` for a whole file was measured, too: it returns at once, and 0.1 % of a
-//! file of 2 GB were in memory then.
+//! Several threads read. `posix_fadvise(POSIX_FADV_WILLNEED)` for a whole file was measured, too: it returns at once,
+//! and 0.1 % of a file of 2 GB were in memory then.
 
 mod memory;
 

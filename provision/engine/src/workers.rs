@@ -49,8 +49,8 @@ pub(crate) fn each<I: Sync, T: Send>(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Calls `work` on `threads` threads, each of which takes items off the queue, two at a time, until it is empty. Items of one size
-/// are taken in their order.
+/// Calls `work` on `threads` threads, each of which takes items off the queue, two at a time, until it is empty. Items
+/// of one size are taken in their order.
 pub(crate) fn each_in_pairs<I: Sync>(
     items: &[I],
     size: impl Fn(&I) -> u64,

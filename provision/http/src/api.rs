@@ -1,9 +1,9 @@
 //! The client of documents: a lock, a listing, a probe of a file, or a registry's token, over reqwest.
 //!
-//! A document has the redirects, credentials and checks of a model file, but its size is not known. So it has three limits:
-//! its length, the time without data, and the time for all of it. The last one stops a host that sends a byte now and then:
-//! no single wait is too long, and the end never comes. After a failure the connection is closed, because the rest of
-//! the body may still arrive.
+//! A document has the redirects, credentials and checks of a model file, but its size is not known. So it has three
+//! limits: its length, the time without data, and the time for all of it. The last one stops a host that sends a byte
+//! now and then: no single wait is too long, and the end never comes. After a failure the connection is closed, because
+//! the rest of the body may still arrive.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
@@ -136,7 +136,8 @@ impl HttpClient {
         self.config.registries.found(url)?.ok()??.authorization(url).cloned()
     }
 
-    /// The way to answer a refusal of `to`, which was sent with the token or looked-up login `sent`. `None` if there is none.
+    /// The way to answer a refusal of `to`, which was sent with the token or looked-up login `sent`. `None` if there is
+    /// none.
     pub(crate) async fn challenge(
         &self,
         status: StatusCode,
@@ -157,7 +158,8 @@ impl HttpClient {
         self.looked_up(&to.url).filter(|login| sent != Some(login)).map(Way::Login)
     }
 
-    /// The secret that answers a refusal of `to`, which refused `refused`: a login, or a token from the cache or from the token service.
+    /// The secret that answers a refusal of `to`, which refused `refused`: a login, or a token from the cache or from
+    /// the token service.
     pub(crate) async fn answer_challenge(
         &self,
         way: Way,
@@ -200,8 +202,8 @@ impl HttpClient {
         Ok(token)
     }
 
-    /// A token from a token service, by a login or in exchange for an identity token. Redirects are not followed: the challenge was
-    /// checked for this URL only.
+    /// A token from a token service, by a login or in exchange for an identity token. Redirects are not followed: the
+    /// challenge was checked for this URL only.
     async fn obtain_token(&self, service: &Resolved) -> Result<Secret, RequestError> {
         let headers = RequestHeaders { range: None, accept: "application/json" };
         let login = service.login.as_ref().and_then(|login| login.as_ref().ok()?.as_ref());

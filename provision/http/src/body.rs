@@ -1,7 +1,8 @@
 //! Bodies of model files: a request for a range or a whole file, its validated answer, and the body's bytes.
 //!
-//! [`Connection::get`] follows the redirects and validates the head before a byte of the body is used. [`Answer`] then reads
-//! the body straight into the caller's buffer. The connection can be used again only if [`Answer::end`] finds the body's end.
+//! [`Connection::get`] follows the redirects and validates the head before a byte of the body is used. [`Answer`] then
+//! reads the body straight into the caller's buffer. The connection can be used again only if [`Answer::end`] finds the
+//! body's end.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Buckets: an object's address at its endpoint, what hosts of buckets have said in this run, and the codes of their refusals.
+//! Buckets: an object's address at its endpoint, what hosts of buckets have said in this run, and the codes of their
+//! refusals.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! The HTTP client: the configuration of a run, and what all its requests share.
 //!
-//! An [`HttpClient`] holds the credentials, proxies, certificates and registry tokens of a run. `judge` has the rules of its
-//! requests, `connection` and `api` send them.
+//! An [`HttpClient`] holds the credentials, proxies, certificates and registry tokens of a run. `judge` has the rules
+//! of its requests, `connection` and `api` send them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,8 @@ pub enum Sources {
     /// The user's own URLs: any.
     #[default]
     Own,
-    /// The URLs of a list from someone else: https to public addresses, and the further ones that the user allows (fault 115).
+    /// The URLs of a list from someone else: https to public addresses, and the further ones that the user allows
+    /// (fault 115).
     Listed {
         /// Private and loopback addresses too, over plain http as well. No login is sent to a URL with such an address.
         private: bool,
@@ -98,8 +99,8 @@ pub enum ClientError {
     Library(#[from] reqwest::Error),
 }
 
-/// The shared half of a run's requests: configuration, connections and registry tokens. It belongs to one tokio runtime, which
-/// drives its kept connections.
+/// The shared half of a run's requests: configuration, connections and registry tokens. It belongs to one tokio
+/// runtime, which drives its kept connections.
 pub struct HttpClient {
     pub(crate) config: ClientConfig,
     pub(crate) connector: Arc<Connector>,
@@ -152,8 +153,8 @@ impl HttpClient {
         redactor
     }
 
-    /// The URL to request for `source`, and to show: below its host's endpoint, if the host is replaced, or at the endpoint of
-    /// its bucket.
+    /// The URL to request for `source`, and to show: below its host's endpoint, if the host is replaced, or at the
+    /// endpoint of its bucket.
     pub fn effective(&self, source: &SourceUrl) -> SourceUrl {
         if source.object().is_some() {
             return self.buckets.address(&self.config.s3, source).unwrap_or_else(|| source.clone());

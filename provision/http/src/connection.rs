@@ -26,8 +26,8 @@ pub struct Connection {
     first_head: Arc<FirstHead>,
 }
 
-/// The wait for the first head since a [`Connection::watch`], for a caller that has less patience with some hosts. The time for
-/// keys and tokens does not count: a registry that asks for a login has answered.
+/// The wait for the first head since a [`Connection::watch`], for a caller that has less patience with some hosts. The
+/// time for keys and tokens does not count: a registry that asks for a login has answered.
 #[derive(Debug, Default)]
 pub struct FirstHead(Mutex<Wait>);
 
@@ -86,7 +86,8 @@ impl Connection {
         self.first_head.clone()
     }
 
-    /// Sends a request and returns the answer's head and the peer's address. A registry's challenge is answered with a token or a login.
+    /// Sends a request and returns the answer's head and the peer's address. A registry's challenge is answered with a
+    /// token or a login.
     pub(crate) async fn send(
         &mut self,
         to: &Resolved,
@@ -104,8 +105,8 @@ impl Connection {
         self.send_with(to, headers, Some(&token)).await
     }
 
-    /// Sends a request to `to` within the head's time limit, and returns the answer's head and the peer's address. `token` is
-    /// a registry's; without one, the host's own credential is sent.
+    /// Sends a request to `to` within the head's time limit, and returns the answer's head and the peer's address.
+    /// `token` is a registry's; without one, the host's own credential is sent.
     async fn send_with(
         &mut self,
         to: &Resolved,

@@ -1,4 +1,5 @@
-//! The file's name in `Content-Disposition` (RFC 6266): `filename*` with its encoding (RFC 8187) comes before `filename`.
+//! The file's name in `Content-Disposition` (RFC 6266): `filename*` with its encoding (RFC 8187) comes before
+//! `filename`.
 //!
 //! A name that a host sends is not trusted: directories are dropped, as RFC 6266 section 4.3 advises, and a text with
 //! characters that no terminal or path should have is no name. The caller checks the rest as it checks any path.

@@ -1,7 +1,8 @@
 //! Cookies of a redirect chain: some hosts redirect in a circle until a cookie of theirs comes back (fault 101). Pure.
 //!
-//! Only redirects of the chain set cookies, and a cookie goes back to the host and port that set it, whatever its `Domain`
-//! says. Path, `Secure`, `Max-Age` and `Expires` count as in RFC 6265. A cookie is a secret: no message has it.
+//! Only redirects of the chain set cookies, and a cookie goes back to the host and port that set it, whatever its
+//! `Domain` says. Path, `Secure`, `Max-Age` and `Expires` count as in RFC 6265. A cookie is a secret: no message has
+//! it.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -83,7 +84,8 @@ impl Cookies {
 }
 
 impl Cookie {
-    /// The cookie of a `Set-Cookie`, and whether that removes it. `None` for one that is malformed, too long, or for another host.
+    /// The cookie of a `Set-Cookie`, and whether that removes it. `None` for one that is malformed, too long, or for
+    /// another host.
     fn parse(text: &str, url: &SourceUrl, now: SystemTime) -> Option<(Self, bool)> {
         let mut parts = text.split(';').map(str::trim);
         let (name, value) = parts.next()?.split_once('=')?;

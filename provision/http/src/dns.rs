@@ -1,9 +1,9 @@
-//! Name resolution: the caller's own names (`given`), then the system's resolver (`system`) or, in a static binary, our own
-//! (`stub`), both in the background (`lookups`).
+//! Name resolution: the caller's own names (`given`), then the system's resolver (`system`) or, in a static binary, our
+//! own (`stub`), both in the background (`lookups`).
 //!
-//! In a static binary, glibc's `getaddrinfo` would load the modules that /etc/nsswitch.conf names: shared objects that were
-//! built for another glibc, run inside this process. So a static build never calls it. Every other build does: there a name
-//! means the same as for the machine's other programs, also by mDNS, a VPN or a directory.
+//! In a static binary, glibc's `getaddrinfo` would load the modules that /etc/nsswitch.conf names: shared objects that
+//! were built for another glibc, run inside this process. So a static build never calls it. Every other build does:
+//! there a name means the same as for the machine's other programs, also by mDNS, a VPN or a directory.
 
 mod given;
 mod lookup_error;

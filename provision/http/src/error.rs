@@ -266,8 +266,8 @@ impl RequestError {
         matches!(self, Self::Transport { kind: TransportError::NoDescriptors(_), .. })
     }
 
-    /// The host, with its port, that gave no answer: its name does not resolve, or it refuses, or it is silent. That says
-    /// something about all files there. A connection that broke off does not.
+    /// The host, with its port, that gave no answer: its name does not resolve, or it refuses, or it is silent. That
+    /// says something about all files there. A connection that broke off does not.
     pub fn silent_host(&self) -> Option<&str> {
         use TransportError::{Connect, ConnectRefused, Dns, NoNameServer, Stalled, Tls};
         let Self::Transport { host, kind, .. } = self else { return None };
@@ -298,8 +298,8 @@ impl RequestError {
         )
     }
 
-    /// True if the host says that the file does not exist. The Hub gives the same answer for a private repository, so its
-    /// answer counts only for a request with a valid login.
+    /// True if the host says that the file does not exist. The Hub gives the same answer for a private repository, so
+    /// its answer counts only for a request with a valid login.
     pub fn is_absence(&self) -> bool {
         match self {
             Self::Missing { status, code, .. } => matches!(status, 404 | 410) || code.is_some(),

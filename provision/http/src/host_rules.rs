@@ -1,7 +1,8 @@
 //! Host rules: what single hosts do differently, as pure functions of a URL and an answer's headers.
 //!
-//! The rules are for GitHub's API, the Hub, Civitai and `ModelScope`: which `Accept` a file needs, which headers hold the error
-//! code, the message and the wait of a rate limit, and which host a URL belongs to. `refusal` has the advice after a refusal.
+//! The rules are for GitHub's API, the Hub, Civitai and `ModelScope`: which `Accept` a file needs, which headers hold
+//! the error code, the message and the wait of a rate limit, and which host a URL belongs to. `refusal` has the advice
+//! after a refusal.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,8 +19,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The `Accept` for the file at `source`. GitHub's API serves an asset's bytes and its description at one URL, so there the
-/// bytes have to be named. No other URL opens the assets of a private repository to a token.
+/// The `Accept` for the file at `source`. GitHub's API serves an asset's bytes and its description at one URL, so there
+/// the bytes have to be named. No other URL opens the assets of a private repository to a token.
 pub(crate) fn accept(source: &SourceUrl) -> &'static str {
     if is_github_asset(source) { "application/octet-stream" } else { "*/*" }
 }
@@ -118,8 +119,8 @@ pub(crate) fn is_civitai_login(from: &SourceUrl, url: &SourceUrl) -> bool {
     url.as_url().path() == "/login" && (reason || matches!(site(from), Site::Civitai))
 }
 
-/// The Hub repository that a URL of a file, a listing or a description is about, as its web page names it. A `models/` in
-/// front of `resolve` is `ModelScope`'s.
+/// The Hub repository that a URL of a file, a listing or a description is about, as its web page names it. A `models/`
+/// in front of `resolve` is `ModelScope`'s.
 fn hub_repository(url: &SourceUrl) -> Option<String> {
     let path = url.as_url().path().trim_start_matches('/');
     if let Some((repository, _)) = path.split_once("/resolve/") {

@@ -1,12 +1,12 @@
 //! Hub headers: the identity of a file in the headers of the Hub's redirect, checked against the lock. Pure.
 //!
-//! The headers are `X-Linked-Etag` (quoted; the SHA-256 of a large file), `X-Linked-Size` and `X-Repo-Commit`. They are on
-//! the redirect only, so [`check`] runs at every hop: on the first request, and again when a signed URL has expired. A file
-//! that was replaced behind a branch is found before its first byte is fetched. Without the check, the part would mix bytes
-//! of both versions, and only the final digest would fail.
+//! The headers are `X-Linked-Etag` (quoted; the SHA-256 of a large file), `X-Linked-Size` and `X-Repo-Commit`. They are
+//! on the redirect only, so [`check`] runs at every hop: on the first request, and again when a signed URL has expired.
+//! A file that was replaced behind a branch is found before its first byte is fetched. Without the check, the part
+//! would mix bytes of both versions, and only the final digest would fail.
 //!
-//! A new commit alone is no change: it may be about another file. The tag of a small file is the name of a git object, not a
-//! SHA-256; then only the size is compared.
+//! A new commit alone is no change: it may be about another file. The tag of a small file is the name of a git object,
+//! not a SHA-256; then only the size is compared.
 
 use http::header::HeaderMap;
 

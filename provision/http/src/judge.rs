@@ -1,7 +1,8 @@
 //! The judge: the rules that hold for every request and answer, whichever transport carries them.
 //!
-//! A credential goes to its own host only, and past no redirect to another host, port or scheme. Once a public address has
-//! answered, no redirect leads to a private one. A status means the same failure for a model file and for a document.
+//! A credential goes to its own host only, and past no redirect to another host, port or scheme. Once a public address
+//! has answered, no redirect leads to a private one. A status means the same failure for a model file and for a
+//! document.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -31,7 +32,8 @@ use provision_core::terminal_text;
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub(crate) url: SourceUrl,
-    /// No hop left the scheme, host and port of the source, so its credential may be sent. False for a list's private address.
+    /// No hop left the scheme, host and port of the source, so its credential may be sent. False for a list's private
+    /// address.
     pub(crate) same_origin: bool,
     /// A public address has answered, so the connection must go to a public one.
     pub(crate) public_only: bool,
@@ -57,7 +59,8 @@ impl Resolved {
         self.past.iter().chain([&self.url])
     }
 
-    /// Adds the secrets of the chain to a redactor, other than those in queries: cookies, and the parts of redirected paths.
+    /// Adds the secrets of the chain to a redactor, other than those in queries: cookies, and the parts of redirected
+    /// paths.
     pub fn add_to(&self, redactor: &mut Redactor) {
         self.cookies.add_to(redactor);
         redactor.add_paths(self.urls());
@@ -170,8 +173,9 @@ impl HttpClient {
         Err(RequestError::Redirect { url: at.url.clone(), error })
     }
 
-    /// True if a redirect of `url`, which `peer` answered, must not lead to a private address. An unknown peer counts as public.
-    /// Behind a proxy the peer is the proxy, so only a private address or a local name in the URL counts as private (fault 103).
+    /// True if a redirect of `url`, which `peer` answered, must not lead to a private address. An unknown peer counts
+    /// as public. Behind a proxy the peer is the proxy, so only a private address or a local name in the URL counts as
+    /// private (fault 103).
     pub(crate) fn counts_as_public(&self, url: &SourceUrl, peer: Option<IpAddr>) -> bool {
         if self.connector.proxies.proxy(url).is_none() {
             return peer.is_none_or(is_public);
@@ -209,8 +213,8 @@ impl HttpClient {
         Ok(Resolved { url: next, same_origin, public_only, pushes: from.pushes, past, cookies, login: None })
     }
 
-    /// The failure that a status means for any request; `None` for a status whose head has to be validated. `body` is the beginning of
-    /// the body, if the status [`explains`].
+    /// The failure that a status means for any request; `None` for a status whose head has to be validated. `body` is
+    /// the beginning of the body, if the status [`explains`].
     pub(crate) fn failure(
         &self,
         status: StatusCode,
@@ -325,8 +329,8 @@ pub(crate) fn explains(status: StatusCode, url: &SourceUrl) -> bool {
     is_refusal || url.object().is_some() && is_redirect(status)
 }
 
-/// The path of a redirect's URL as it is shown: the components that are also in the `source`'s own path. Any other may be a
-/// signature or a token (fault 104).
+/// The path of a redirect's URL as it is shown: the components that are also in the `source`'s own path. Any other may
+/// be a signature or a token (fault 104).
 fn known_path<'p>(source: &str, path: &'p str) -> Cow<'p, str> {
     let known: HashSet<String> = source.split('/').map(decoded).collect();
     let mut shown: Vec<&str> = Vec::new();

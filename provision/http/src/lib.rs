@@ -1,18 +1,19 @@
 //! HTTP: requests, answers and bodies.
 //!
-//! An [`HttpClient`] holds what all requests of a run share: credentials, proxies, certificates, time limits. A [`Connection`]
-//! is one TCP stream at a time, so the schedule knows whose speed it measures. `response` validates an answer's head against
-//! the request before a byte of the body is used.
+//! An [`HttpClient`] holds what all requests of a run share: credentials, proxies, certificates, time limits. A
+//! [`Connection`] is one TCP stream at a time, so the schedule knows whose speed it measures. `response` validates an
+//! answer's head against the request before a byte of the body is used.
 //!
 //! HTTP/1.1 only: the streams of one HTTP/2 connection share one window and one core. `If-Range` is never sent: the
 //! answer has a validator anyway, and `If-Range` would only turn a usable part into a whole body (faults 17 and 18).
 //!
 //! Documents go over reqwest (`api`), bodies over a client of our own (`connection`, `body`).
 //!
-//! Imports run down this list: `body`, `metadata`, `upload` (whole exchanges), `connection` (a body's requests), `api` (documents and tokens),
-//! `signing` (of requests for buckets), `judge` (the rules of requests), `client`, `bucket`, `wire/` (both transports), `error`, `s3`,
-//! `service`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`, `dns/`, `transport`. [`RequestError::remedy`] is the one decision
-//! about a failure; retries are for `engine`, and for `metadata` its own.
+//! Imports run down this list: `body`, `metadata`, `upload` (whole exchanges), `connection` (a body's requests), `api`
+//! (documents and tokens), `signing` (of requests for buckets), `judge` (the rules of requests), `client`, `bucket`,
+//! `wire/` (both transports), `error`, `s3`, `service`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`,
+//! `dns/`, `transport`. [`RequestError::remedy`] is the one decision about a failure; retries are for `engine`, and for
+//! `metadata` its own.
 
 mod api;
 pub mod auth;

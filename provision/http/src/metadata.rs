@@ -1,11 +1,11 @@
 //! Host metadata: JSON documents, and what a host says about a file without sending it.
 //!
-//! A [`MetadataClient`] has the redirects, credentials and checks of every other request. It never sends
-//! HEAD: signed URLs are bound to GET, and some hosts answer HEAD with 401 for any token. So a [`Probe`] is a GET of the
-//! first byte. The Hub's headers are on the redirect only, so the probe keeps every [`Hop`].
+//! A [`MetadataClient`] has the redirects, credentials and checks of every other request. It never sends HEAD: signed
+//! URLs are bound to GET, and some hosts answer HEAD with 401 for any token. So a [`Probe`] is a GET of the first byte.
+//! The Hub's headers are on the redirect only, so the probe keeps every [`Hop`].
 //!
-//! A wait that a host asks for is kept, up to the policy's longest, and reported first. A longer one is an error that names
-//! the time.
+//! A wait that a host asks for is kept, up to the policy's longest, and reported first. A longer one is an error that
+//! names the time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,8 +29,8 @@ use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
-/// The longest document in bytes. The listing of a repository with ten thousand files has three million, and each page is a
-/// document of its own.
+/// The longest document in bytes. The listing of a repository with ten thousand files has three million, and each page
+/// is a document of its own.
 pub const MAX_DOCUMENT: usize = 32 << 20;
 
 /// The longest time for a host that does not answer. A list of files has many hosts, and a person waits.
@@ -390,8 +390,8 @@ impl HttpClient {
     }
 }
 
-/// Checks status, type and encoding of an answer. A login page is refused also as a part: if no host publishes the digest, the
-/// page would be taken for the file.
+/// Checks status, type and encoding of an answer. A login page is refused also as a part: if no host publishes the
+/// digest, the page would be taken for the file.
 fn check(answer: &Answer, url: &SourceUrl, status: StatusCode) -> Result<(), RequestError> {
     let text = |name| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let is_html =

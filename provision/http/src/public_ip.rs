@@ -1,7 +1,7 @@
 //! Public addresses: the ones to which a public host may redirect, and a list from someone else may lead.
 //!
-//! A redirect from outside must not reach services that trust this machine: its metadata service, its loopback, its neighbours
-//! (fault 47). The client checks the address that it connects to, not the name.
+//! A redirect from outside must not reach services that trust this machine: its metadata service, its loopback, its
+//! neighbours (fault 47). The client checks the address that it connects to, not the name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,8 +13,8 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// True for a name that no public host has: one without a dot, or below a domain for private networks (RFC 6761, RFC 6762,
-/// RFC 8375, and ICANN's `internal`). A proxy resolves names itself, so this is all that is known of such a host.
+/// True for a name that no public host has: one without a dot, or below a domain for private networks (RFC 6761, RFC
+/// 6762, RFC 8375, and ICANN's `internal`). A proxy resolves names itself, so this is all that is known of such a host.
 pub(crate) fn is_local_name(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let domains = [".localhost", ".local", ".internal", ".home.arpa", ".lan"];

@@ -31,8 +31,8 @@ pub enum RedirectError {
     TooMany,
 }
 
-/// The URL that `location` in an answer of `from` leads to; it may be relative (RFC 9110 section 10.2.2). Spaces, quotes and bytes
-/// above 127 are encoded, as browsers do (WHATWG URL); control characters are refused.
+/// The URL that `location` in an answer of `from` leads to; it may be relative (RFC 9110 section 10.2.2). Spaces,
+/// quotes and bytes above 127 are encoded, as browsers do (WHATWG URL); control characters are refused.
 pub(crate) fn follow(from: &SourceUrl, location: Option<&[u8]>) -> Result<SourceUrl, RedirectError> {
     let unusable = |why: &str| RedirectError::Location(why.to_owned());
     let location = location.ok_or_else(|| unusable("its Location is missing"))?;

@@ -1,8 +1,8 @@
 //! Refusals: what a 4xx means, and the way out, as pure functions of the answer and of the login that was sent.
 //!
-//! A refusal has one of several causes, and each has its own message: a challenge for browsers, early access, a region, a
-//! login that the host does not know, a login without access, a repository that is not there, and no login at all. A message
-//! names the variable or the file of the login, and blames it only if it is the cause (faults 100 and 123).
+//! A refusal has one of several causes, and each has its own message: a challenge for browsers, early access, a region,
+//! a login that the host does not know, a login without access, a repository that is not there, and no login at all. A
+//! message names the variable or the file of the login, and blames it only if it is the cause (faults 100 and 123).
 
 use http::header::HeaderMap;
 
@@ -47,7 +47,8 @@ enum Cause {
     NoRepository,
 }
 
-/// True if a firewall in front of the host wants a browser to prove itself, by the headers of `Cloudflare`, AWS and Vercel.
+/// True if a firewall in front of the host wants a browser to prove itself, by the headers of `Cloudflare`, AWS and
+/// Vercel.
 pub(crate) fn is_challenge(headers: &HeaderMap) -> bool {
     let has = |name: &str, words: &[&str]| {
         let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Response validation: the head of an answer, checked against the request. Pure: no socket, no clock.
 //!
-//! The origin is hostile until checked. A range is a 206 that starts at the requested byte and whose total is the lock's
-//! size; no other 2xx is taken for the range. [`ResponseError`] lists the mismatches, and
+//! The origin is hostile until checked. A range is a 206 that starts at the requested byte and whose total is the
+//! lock's size; no other 2xx is taken for the range. [`ResponseError`] lists the mismatches, and
 //! [`RequestError::remedy`](crate::RequestError::remedy) the next step after each. Fault numbers are the catalogue's.
 
 use provision_core::byte_size::ByteSize;
@@ -200,7 +200,8 @@ pub(crate) fn validate(
                 return Err(ResponseError::WrongLength);
             }
             let taken = ByteRange::new(range.start, range.end.min(requested.end));
-            // Both framings together are the mark of response smuggling: the client takes the range and closes the connection.
+            // Both framings together are the mark of response smuggling: the client takes the range and closes the
+            // connection.
             let exact = taken == range && !chunked;
             Ok(BodyKind::Part { range: taken, exact, exceeds: range.end > requested.end })
         }
@@ -226,8 +227,8 @@ pub(crate) fn validate(
     }
 }
 
-/// The body's encoding, if it has one, as text that is safe to show. An unknown name is not repeated: the host could put a
-/// secret of the request there.
+/// The body's encoding, if it has one, as text that is safe to show. An unknown name is not repeated: the host could
+/// put a secret of the request there.
 pub(crate) fn encoding(headers: &HeaderMap) -> Option<String> {
     const KNOWN: [&str; 8] =
         ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "aws-chunked"];

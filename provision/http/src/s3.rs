@@ -1,7 +1,7 @@
 //! S3: where requests for buckets go, and the keys that sign them.
 //!
-//! [`S3Config`] is the part of the configuration that the environment gives. Its [`CredentialsProvider`] finds keys when the first
-//! request needs them, keeps them, and renews them before they expire.
+//! [`S3Config`] is the part of the configuration that the environment gives. Its [`CredentialsProvider`] finds keys
+//! when the first request needs them, keeps them, and renews them before they expire.
 
 use std::fmt;
 use std::pin::Pin;
@@ -66,8 +66,9 @@ pub type Providing<'a> =
 
 /// A source of keys: it keeps what it found, and renews it before it expires.
 pub trait CredentialsProvider: fmt::Debug + Send + Sync {
-    /// The keys for the next request; `None` for requests without a signature. `refused` are keys that a host just refused as
-    /// expired: they are not given again, unless there are no newer ones. `services` carries the requests to services that issue keys.
+    /// The keys for the next request; `None` for requests without a signature. `refused` are keys that a host just
+    /// refused as expired: they are not given again, unless there are no newer ones. `services` carries the requests to
+    /// services that issue keys.
     fn credentials<'a>(
         &'a self,
         services: &'a dyn Services,

@@ -1,7 +1,7 @@
 //! Services that issue credentials: one request to such a service, and its answer.
 //!
-//! A [`ServiceRequest`] carries no credential of the client, follows no redirect, and is not tried again. Its address is the
-//! user's own or a fixed one, never a lock's.
+//! A [`ServiceRequest`] carries no credential of the client, follows no redirect, and is not tried again. Its address
+//! is the user's own or a fixed one, never a lock's.
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -1,11 +1,12 @@
 //! Signing: the signature of a request for a bucket's object, and what a refused request teaches.
 //!
-//! Each request is signed when it is sent, for minutes (`SigV4`, in the query), so no signature expires midway. The signed address is
-//! that of one request: it is kept nowhere and shown nowhere (I6). A signature goes to the endpoint that the address or the
-//! configuration names, and past no redirect. The keys themselves never leave this machine, so plain http is allowed.
+//! Each request is signed when it is sent, for minutes (`SigV4`, in the query), so no signature expires midway. The
+//! signed address is that of one request: it is kept nowhere and shown nowhere (I6). A signature goes to the endpoint
+//! that the address or the configuration names, and past no redirect. The keys themselves never leave this machine, so
+//! plain http is allowed.
 //!
-//! A host that refuses the clock, the region or expired keys says what is right. That is taken over, and the request is sent
-//! again, once for each cause.
+//! A host that refuses the clock, the region or expired keys says what is right. That is taken over, and the request is
+//! sent again, once for each cause.
 
 use std::borrow::Cow;
 use std::time::UNIX_EPOCH;
@@ -29,13 +30,14 @@ use provision_core::xml::element;
 
 /// The validity of a signature, in seconds. A request is sent at once; the rest is for clocks that differ.
 const VALID_FOR: u64 = 900;
-/// The seconds by which a clock may differ that says so over plain http. Whoever reads or answers such a request could otherwise get
-/// a signature that is valid in some years.
+/// The seconds by which a clock may differ that says so over plain http. Whoever reads or answers such a request could
+/// otherwise get a signature that is valid in some years.
 const MOST_APART: u64 = 24 * 3600;
 
 impl HttpClient {
-    /// The address for one request of the object at `at`, which [`Self::effective`] gave: with a signature, if there are keys.
-    /// `query` and `headers` are sorted by name; the headers are sent with the same values. Any other URL stays as it is.
+    /// The address for one request of the object at `at`, which [`Self::effective`] gave: with a signature, if there
+    /// are keys. `query` and `headers` are sorted by name; the headers are sent with the same values. Any other URL
+    /// stays as it is.
     pub(crate) async fn sign<'u>(
         &self,
         at: &'u SourceUrl,
@@ -79,7 +81,8 @@ impl HttpClient {
         self.config.sources == Sources::Own || object.endpoint.is_none()
     }
 
-    /// Takes over what the refused request for `at` teaches. True if it is worth sending again, from the object's own address.
+    /// Takes over what the refused request for `at` teaches. True if it is worth sending again, from the object's own
+    /// address.
     pub(crate) fn corrects(
         &self,
         at: &SourceUrl,

@@ -1,8 +1,8 @@
 //! Content sniffing: recognises a Git LFS pointer, a web page or an error document that came instead of a file. Pure.
 //!
-//! It looks at the first bytes of a body whose length, digest or end says that it is not the model; bytes that may be right are
-//! not its business. The one exception is a Git LFS pointer. By its specification a pointer is shorter than 1 KiB, so the
-//! beginning of one is never the beginning of a longer model, and is not even written.
+//! It looks at the first bytes of a body whose length, digest or end says that it is not the model; bytes that may be
+//! right are not its business. The one exception is a Git LFS pointer. By its specification a pointer is shorter than 1
+//! KiB, so the beginning of one is never the beginning of a longer model, and is not even written.
 //!
 //! Text of a server goes into a message, so it is cut to one line. The secrets of the request, and words that look like
 //! secrets, are removed (I6).
@@ -96,8 +96,8 @@ impl fmt::Display for SniffedContent {
     }
 }
 
-/// The content of `body`, which came instead of `model` and begins at the file's first byte. `None` if it is not recognised.
-/// `redactor` removes the secrets of the request from its text.
+/// The content of `body`, which came instead of `model` and begins at the file's first byte. `None` if it is not
+/// recognised. `redactor` removes the secrets of the request from its text.
 pub fn sniff(body: &[u8], model: &Model, redactor: &Redactor) -> Option<SniffedContent> {
     let body = &body[..body.len().min(SNIFF_LENGTH)];
     // The first byte excludes nearly every file, and small files come by the thousand.
@@ -127,8 +127,8 @@ pub fn sniff(body: &[u8], model: &Model, redactor: &Redactor) -> Option<SniffedC
     Some(SniffedContent::Error { text: one_line(&message?, redactor)? })
 }
 
-/// The reason in the body of a refusal: the message of a JSON or XML document, the title of a page, or the first line of a
-/// text. Without the secrets of the request, and short.
+/// The reason in the body of a refusal: the message of a JSON or XML document, the title of a page, or the first line
+/// of a text. Without the secrets of the request, and short.
 pub(crate) fn reason(body: &[u8], headers: &HeaderMap, redactor: &Redactor) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -162,7 +162,8 @@ fn pointer(rest: &str, model: &Model) -> SniffedContent {
     }
 }
 
-/// True for the beginning of an HTML page. A prolog and comments may precede the root element (XHTML 1.0 section 3.1.1).
+/// True for the beginning of an HTML page. A prolog and comments may precede the root element (XHTML 1.0 section
+/// 3.1.1).
 fn is_page(text: &str) -> bool {
     let mut start = text;
     while let Some(end) = [("<?xml", "?>"), ("<!--", "-->")]
@@ -228,8 +229,8 @@ fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
     Some(&text[from..to])
 }
 
-/// A server's text in one line without the secrets of the request. A word that looks like a token, a signature or a signed URL
-/// is removed as well: it may be another client's secret.
+/// A server's text in one line without the secrets of the request. A word that looks like a token, a signature or a
+/// signed URL is removed as well: it may be another client's secret.
 fn one_line(text: &str, redactor: &Redactor) -> Option<String> {
     let text = redactor.redact(text);
     let is_secret = |word: &str| {

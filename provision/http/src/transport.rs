@@ -1,7 +1,7 @@
 //! Transport errors: the kinds of failure below HTTP, each with a message that says what to do.
 //!
-//! This file is the ground for `wire/`: it imports no other file of the crate. [`TransportError::of_io`] is the one place
-//! that turns an error of a socket, or of TLS over one, into a kind.
+//! This file is the ground for `wire/`: it imports no other file of the crate. [`TransportError::of_io`] is the one
+//! place that turns an error of a socket, or of TLS over one, into a kind.
 
 use std::error::Error as StdError;
 use std::io;

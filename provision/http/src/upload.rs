@@ -1,11 +1,12 @@
 //! Uploads: the requests of a push, and the questions about what a store has.
 //!
-//! A push asks several URLs of one store, some of which the store names itself (`Location`). Each is judged as a redirect is: another host
-//! gets no credential of the store, and a public store leads to no private address. A redirect of a request with a body is
-//! followed to the store's own host only, and only if it keeps the method (307, 308).
+//! A push asks several URLs of one store, some of which the store names itself (`Location`). Each is judged as a
+//! redirect is: another host gets no credential of the store, and a public store leads to no private address. A
+//! redirect of a request with a body is followed to the store's own host only, and only if it keeps the method (307,
+//! 308).
 //!
-//! A body is made anew for each attempt, and its bytes are counted as they leave. While they leave, a request has no time limit
-//! but that for a pause.
+//! A body is made anew for each attempt, and its bytes are counted as they leave. While they leave, a request has no
+//! time limit but that for a pause.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -155,7 +156,8 @@ impl Resolved {
         Ok(place)
     }
 
-    /// The place with its query, to be asked again by a later run. For the store's own host only: elsewhere the query may be a signature.
+    /// The place with its query, to be asked again by a later run. For the store's own host only: elsewhere the query
+    /// may be a signature.
     pub fn secret_text(&self) -> String {
         self.url.as_url().to_string()
     }
@@ -332,8 +334,8 @@ impl HttpClient {
         }
     }
 
-    /// True if the store has a file of `size` bytes at `at`: its last byte came. A head alone says nothing, because a registry that has
-    /// removed a blob goes on answering with its length.
+    /// True if the store has a file of `size` bytes at `at`: its last byte came. A head alone says nothing, because a
+    /// registry that has removed a blob goes on answering with its length.
     ///
     /// # Errors
     /// Every failure other than the file's absence.
@@ -378,8 +380,8 @@ impl HttpClient {
         }
     }
 
-    /// Reads the whole file at `at`, block by block, and returns its length, and the failure of a connection that broke off before
-    /// the answer's end. It stops after the block in which the file grows longer than `size`.
+    /// Reads the whole file at `at`, block by block, and returns its length, and the failure of a connection that broke
+    /// off before the answer's end. It stops after the block in which the file grows longer than `size`.
     ///
     /// # Errors
     /// Every failure before the first byte, and a pause.

@@ -1,9 +1,9 @@
 //! The wire: DNS names to TCP, proxies, TLS and HTTP/1.1.
 //!
-//! Documents go over reqwest (`pool`). Bodies of model files go over a client of our own (`http1`): a GET, its head, and its body
-//! into the caller's buffer. Three properties were measured:
-//! - A body is read straight into the buffer that is hashed and written. A library's read-ahead holds hundreds of kilobytes a
-//!   connection, and each slice of it keeps the whole buffer.
+//! Documents go over reqwest (`pool`). Bodies of model files go over a client of our own (`http1`): a GET, its head,
+//! and its body into the caller's buffer. Three properties were measured:
+//! - A body is read straight into the buffer that is hashed and written. A library's read-ahead holds hundreds of
+//!   kilobytes a connection, and each slice of it keeps the whole buffer.
 //! - A connection is one TCP stream, so `--connections` is a limit and the schedule knows whose speed it measures.
 //! - The next address is tried after 250 ms, and a proxy's refusal has a kind of its own.
 //!

@@ -1,7 +1,7 @@
 //! Check of a lock's URLs against their hosts: no download, and nothing is written.
 //!
-//! Every URL is asked, mirrors too. A verdict is only as strong as the host's answer: if the host publishes no digest, only
-//! the size is compared, and the verdict says so.
+//! Every URL is asked, mirrors too. A verdict is only as strong as the host's answer: if the host publishes no digest,
+//! only the size is compared, and the verdict says so.
 
 use std::fmt;
 

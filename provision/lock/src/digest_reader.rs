@@ -1,10 +1,11 @@
-//! The digest of a file whose host publishes none: the file is read once, into a cache or a destination where a fetch finds it.
+//! The digest of a file whose host publishes none: the file is read once, into a cache or a destination where a fetch
+//! finds it.
 //!
-//! The cache comes first. A file that it cannot take, because it is too large, full, read-only or in use, goes below the
-//! destination.
+//! The cache comes first. A file that it cannot take, because it is too large, full, read-only or in use, goes below
+//! the destination.
 //!
-//! `provision_engine::unpinned` downloads. This module finds the validator of the bytes, and waits after failures as the
-//! other requests to hosts do.
+//! `provision_engine::unpinned` downloads. This module finds the validator of the bytes, and waits after failures as
+//! the other requests to hosts do.
 
 use std::sync::Arc;
 
@@ -144,7 +145,8 @@ impl DigestReader {
         self.files_read
     }
 
-    /// The digest that is known without reading the file: the declared one, or that of an empty file. `None` if it has to be read.
+    /// The digest that is known without reading the file: the declared one, or that of an empty file. `None` if it has
+    /// to be read.
     ///
     /// # Errors
     /// [`DigestError::Empty`] if the size is 0, unless the host lists its files.
@@ -158,8 +160,8 @@ impl DigestReader {
         }
     }
 
-    /// Reads a found file, which will become `path`, and returns its digest and length. If the digest is `known`, the bytes are not
-    /// kept.
+    /// Reads a found file, which will become `path`, and returns its digest and length. If the digest is `known`, the
+    /// bytes are not kept.
     pub async fn read(
         &mut self,
         found: &Found,

@@ -1,18 +1,21 @@
 //! [`Document`] edits a lock's text in place: a change touches only the lines that it must.
 //!
-//! People write locks by hand, so comments, key order, line endings, blank lines and a missing last newline stay as they are.
-//! A change is a splice of the text. `toml_edit` locates the values, but its writer is not used: it drops every carriage
-//! return and adds a final newline, so a one-line change of a CRLF file would become a change of every line.
+//! People write locks by hand, so comments, key order, line endings, blank lines and a missing last newline stay as
+//! they are. A change is a splice of the text. `toml_edit` locates the values, but its writer is not used: it drops
+//! every carriage return and adds a final newline, so a one-line change of a CRLF file would become a change of every
+//! line.
 //!
 //! Invariants, each held by a property test:
 //! - A change that changes nothing leaves the same bytes. So does adding a model and removing it again.
-//! - A comment directly above a model belongs to it, and moves and goes with it. So does one directly below its last key, unless
-//!   it is directly above the next model. A comment with blank lines on both sides belongs to no model and stays.
+//! - A comment directly above a model belongs to it, and moves and goes with it. So does one directly below its last
+//!   key, unless it is directly above the next model. A comment with blank lines on both sides belongs to no model and
+//!   stays.
 //! - A new model goes behind the model with the next lower path. A sorted file stays sorted, and an unsorted one is not
 //!   reordered for one entry.
-//! - Keys and tables that begin with `hint-` are comments: those of a model move and go with it, and those of the lock stay.
-//! - The result is a valid lock. The fetch's own parser reads the whole text after each change; a change that would break it
-//!   leaves the document as it was.
+//! - Keys and tables that begin with `hint-` are comments: those of a model move and go with it, and those of the lock
+//!   stay.
+//! - The result is a valid lock. The fetch's own parser reads the whole text after each change; a change that would
+//!   break it leaves the document as it was.
 //!
 //! Models as an inline array (`model = [{…}]`) can be read, but a change is refused with a message that says so.
 

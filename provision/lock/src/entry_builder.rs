@@ -33,8 +33,9 @@ pub enum Followed {
     Unread(Box<Found>),
 }
 
-/// Builds entries, in three steps over all requests of a command: [`Self::check`] needs no host, [`Self::prepare`] asks hosts,
-/// and [`Self::finish`] reads files. What a step can find out is never left to a later one, which may take hours.
+/// Builds entries, in three steps over all requests of a command: [`Self::check`] needs no host, [`Self::prepare`] asks
+/// hosts, and [`Self::finish`] reads files. What a step can find out is never left to a later one, which may take
+/// hours.
 #[derive(Debug)]
 pub struct EntryBuilder {
     /// Resolves sources.
@@ -96,8 +97,8 @@ impl EntryBuilder {
         Ok(())
     }
 
-    /// Asks the hosts of a checked request. Reads no file. Requests can be asked for at the same time; their entries are then taken
-    /// ([`Self::take`]) in their order.
+    /// Asks the hosts of a checked request. Reads no file. Requests can be asked for at the same time; their entries
+    /// are then taken ([`Self::take`]) in their order.
     pub async fn prepare(&self, request: &AddRequest) -> Result<Vec<PreparedEntry>, EntryError> {
         let found = self.resolver.resolve(&request.source).await?;
         if found.len() > 1 {
@@ -246,8 +247,8 @@ impl EntryBuilder {
         }
     }
 
-    /// Resolves the entry's source again, but reads no file. A file without a declared digest has to be read when its URL or size
-    /// changed, and for a model that the user named (`is_named`) if its URL is not pinned.
+    /// Resolves the entry's source again, but reads no file. A file without a declared digest has to be read when its
+    /// URL or size changed, and for a model that the user named (`is_named`) if its URL is not pinned.
     pub async fn ask_again(
         &mut self,
         entry: &Entry,

@@ -1,11 +1,13 @@
 //! Detects signed URLs, which expire; a lock is meant to last for years.
 //!
-//! A signature shows in the query's parameters, whose names differ between storage services. Only their presence and the
-//! signature's lifetime are read; no value of the query is ever shown (invariant I6). A parameter with an ambiguous name
-//! (`expires=never` of a wiki) does not count alone. It needs a signature beside it, or a name that only one system uses.
+//! A signature shows in the query's parameters, whose names differ between storage services. Only their presence and
+//! the signature's lifetime are read; no value of the query is ever shown (invariant I6). A parameter with an ambiguous
+//! name (`expires=never` of a wiki) does not count alone. It needs a signature beside it, or a name that only one
+//! system uses.
 //!
-//! A token with an end is such a signature, too. Akamai's contains its end (`__token__=exp=…`), and Bunny's stands beside a
-//! time (`token=…&expires=1700000000`). `is_expiring_token` separates them from permanent tokens, which no lock may contain.
+//! A token with an end is such a signature, too. Akamai's contains its end (`__token__=exp=…`), and Bunny's stands
+//! beside a time (`token=…&expires=1700000000`). `is_expiring_token` separates them from permanent tokens, which no
+//! lock may contain.
 
 use std::fmt;
 

@@ -1,23 +1,23 @@
 //! The lock as a file: readers see the old text or the new one, and writers change it one at a time.
 //!
-//! A change goes through a draft beside the lock, `.NAME.tmp`, which has two purposes. It holds the new text: written, synced,
-//! and renamed over the lock, so a crash leaves the old text or the new one. It also carries the write lock (`flock`), held from
-//! before the lock is read until the rename, so the second writer reads what the first one wrote and no entry is lost. The
-//! kernel releases the `flock` of a killed process; the next writer removes its draft. Until the draft has its text, it names
-//! its owner, for the message of a waiting writer ([`LockWait`]).
+//! A change goes through a draft beside the lock, `.NAME.tmp`, which has two purposes. It holds the new text: written,
+//! synced, and renamed over the lock, so a crash leaves the old text or the new one. It also carries the write lock
+//! (`flock`), held from before the lock is read until the rename, so the second writer reads what the first one wrote
+//! and no entry is lost. The kernel releases the `flock` of a killed process; the next writer removes its draft. Until
+//! the draft has its text, it names its owner, for the message of a waiting writer ([`LockWait`]).
 //!
-//! Rejected: a `flock` on the lock itself. Each change replaces its inode, it may not exist yet, and a read-only checkout
-//! cannot be locked on every volume.
+//! Rejected: a `flock` on the lock itself. Each change replaces its inode, it may not exist yet, and a read-only
+//! checkout cannot be locked on every volume.
 //!
-//! When a waiting writer gets the draft, it may already be renamed or removed. So the writer checks the name again after the
-//! wait, and the lock's text again before the rename: an editor does not take part in the locking, and what it saved meanwhile
-//! is read again. Where `flock` does nothing (some network volumes), this check is the only protection, and each writer's
-//! draft gets its own name.
+//! When a waiting writer gets the draft, it may already be renamed or removed. So the writer checks the name again
+//! after the wait, and the lock's text again before the rename: an editor does not take part in the locking, and what
+//! it saved meanwhile is read again. Where `flock` does nothing (some network volumes), this check is the only
+//! protection, and each writer's draft gets its own name.
 //!
-//! A symlink's target is changed; mode and owner stay. The draft gets the lock's mode only with its text. Before that, it is no
-//! more readable than the lock, but its owner may write it: with a read-only lock's mode, the next writer could not open it.
-//! In the short time between, a draft that cannot be opened for writing is opened for reading, which is enough to wait for its
-//! owner. If nothing changed, nothing is written.
+//! A symlink's target is changed; mode and owner stay. The draft gets the lock's mode only with its text. Before that,
+//! it is no more readable than the lock, but its owner may write it: with a read-only lock's mode, the next writer
+//! could not open it. In the short time between, a draft that cannot be opened for writing is opened for reading, which
+//! is enough to wait for its owner. If nothing changed, nothing is written.
 
 mod write_lock;
 
@@ -123,9 +123,9 @@ pub fn check_writable(path: &Utf8Path) -> Result<(), FileError> {
         .map_err(|error| io(&draft, "making a draft of the lock", error))
 }
 
-/// Changes the lock at `path`, or creates it: `change` edits the current document, and the result is written. Other writers
-/// wait meanwhile, so ask hosts before this call, not inside `change`. If a program that does not lock changed the file,
-/// `change` is called again. If it returns an error, the file stays as it is.
+/// Changes the lock at `path`, or creates it: `change` edits the current document, and the result is written. Other
+/// writers wait meanwhile, so ask hosts before this call, not inside `change`. If a program that does not lock changed
+/// the file, `change` is called again. If it returns an error, the file stays as it is.
 ///
 /// # Errors
 /// Returns `change`'s error, an I/O error, or a timeout of the wait for another writer.
@@ -221,7 +221,8 @@ impl Draft {
         }
     }
 
-    /// Renames the draft with `text` over the lock if the lock still has the text `before`. Returns false if it does not.
+    /// Renames the draft with `text` over the lock if the lock still has the text `before`. Returns false if it does
+    /// not.
     fn commit(mut self, text: &str, before: Option<(String, File)>) -> Result<bool, FileError> {
         let failed = |doing| move |path: &Utf8Path, error: io::Error| io(path, doing, error);
         let mode_failed = |error: Errno| io(&self.path, "setting its mode", error);
@@ -277,8 +278,8 @@ fn make(path: &Utf8Path, more: OFlags) -> Result<File, Errno> {
     rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
-/// Creates the draft at `path`, or opens the one that is there to lock it; the flag says if it is new. Only a new one is written: another
-/// may be another user's, or a second name of another file.
+/// Creates the draft at `path`, or opens the one that is there to lock it; the flag says if it is new. Only a new one
+/// is written: another may be another user's, or a second name of another file.
 fn open(path: &Utf8Path) -> Result<(File, bool), Errno> {
     match make(path, OFlags::EXCL) {
         Err(Errno::EXIST | Errno::ACCESS) => {}

@@ -11,14 +11,14 @@
 //! | a shell script or Dockerfile | arrays of addresses, and lines with `wget`, `curl`, `aria2c`, `hf download` |
 //! | `sha256sum`'s output | digests, for what other lists name |
 //!
-//! A workflow may be inside a picture or video. The format is detected from the content. A list is checked like typed input: an
-//! address that is no source, a line that does not fit the format, a hash of another kind, or a name without an address is listed
-//! as [`Unused`] with the reason, and the rest is used. If a statement about a file cannot be read (a checksum of 63 digits, an option without `=`), the whole file is
-//! left out, because its meaning is unknown. A list that cannot be read at all (broken JSON) is an error. Sizes that were
-//! rounded for display are ignored.
+//! A workflow may be inside a picture or video. The format is detected from the content. A list is checked like typed
+//! input: an address that is no source, a line that does not fit the format, a hash of another kind, or a name without
+//! an address is listed as [`Unused`] with the reason, and the rest is used. If a statement about a file cannot be read
+//! (a checksum of 63 digits, an option without `=`), the whole file is left out, because its meaning is unknown. A list
+//! that cannot be read at all (broken JSON) is an error. Sizes that were rounded for display are ignored.
 //!
-//! A list may contain secrets (`header=Authorization: …`, a token in a query). Messages name options and files, and show
-//! addresses without their queries (invariant I6). Lists come from strangers, so all shown text passes
+//! A list may contain secrets (`header=Authorization: …`, a token in a query). Messages name options and files, and
+//! show addresses without their queries (invariant I6). Lists come from strangers, so all shown text passes
 //! [`TerminalText`](provision_core::terminal_text::TerminalText).
 
 mod api;
@@ -68,7 +68,8 @@ enum Contents {
     Embedded(Kind, picture::Texts),
 }
 
-/// Reads a list: text in UTF-8, or a picture or video with a workflow. Messages call it `name`; `format` overrides the detection.
+/// Reads a list: text in UTF-8, or a picture or video with a workflow. Messages call it `name`; `format` overrides the
+/// detection.
 ///
 /// # Errors
 /// Returns an error if the list cannot be read.
@@ -165,8 +166,8 @@ fn json(name: &str, text: &str) -> Result<Value, ImportError> {
     })
 }
 
-/// Parses JSON as Python writes it, with `NaN` and `Infinity`: `ComfyUI` does so in prompts. The parser bounds the depth, and
-/// the number of objects bounds the memory.
+/// Parses JSON as Python writes it, with `NaN` and `Infinity`: `ComfyUI` does so in prompts. The parser bounds the
+/// depth, and the number of objects bounds the memory.
 fn json_value(text: &str) -> serde_json::Result<Value> {
     if text.bytes().filter(|byte| *byte == b'{').count() > MAX_OBJECTS {
         return Err(serde::de::Error::custom(format_args!("it has more than {MAX_OBJECTS} objects")));

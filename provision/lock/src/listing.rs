@@ -1,8 +1,8 @@
 //! A lock's contents as rows: a table for people, JSON for programs.
 //!
-//! "Pinned" means that the download URL names the bytes for good; a "moving" URL may serve other bytes later, which the digest
-//! check would then refuse. The shown source is the one that `lock update` follows, so a pinned URL often stands beside a branch's
-//! name. Queries (invariant I6) and control characters, which a terminal would obey, are left out.
+//! "Pinned" means that the download URL names the bytes for good; a "moving" URL may serve other bytes later, which the
+//! digest check would then refuse. The shown source is the one that `lock update` follows, so a pinned URL often stands
+//! beside a branch's name. Queries (invariant I6) and control characters, which a terminal would obey, are left out.
 
 use std::fmt::Write as _;
 
@@ -64,8 +64,8 @@ pub fn rows(models: &[&Model]) -> Vec<Row> {
     models.iter().copied().map(Row::of).collect()
 }
 
-/// A table with a line per model and a total. If it is wider than the terminal's `columns`, a model takes three lines instead,
-/// because wrapped lines are unreadable.
+/// A table with a line per model and a total. If it is wider than the terminal's `columns`, a model takes three lines
+/// instead, because wrapped lines are unreadable.
 pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     let cells = |row: &Row| {
         let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };

@@ -1,8 +1,8 @@
 //! The piece lists beside a lock: `models.pieces/HEX`, each under the SHA-256 of its bytes.
 //!
-//! A list is durable before the lock names it, so a kill leaves a list that no lock names, and never a lock without its list. Lists that no
-//! lock names are found again ([`unnamed`]) and can be removed. All locks of a directory share its lists, so all are asked. A list that was
-//! just written may be about to be named, so only old ones are found.
+//! A list is durable before the lock names it, so a kill leaves a list that no lock names, and never a lock without its
+//! list. Lists that no lock names are found again ([`unnamed`]) and can be removed. All locks of a directory share its
+//! lists, so all are asked. A list that was just written may be about to be named, so only old ones are found.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -47,7 +47,8 @@ fn file_of(lock: &Utf8Path) -> Utf8PathBuf {
     followed.unwrap_or_else(|| lock.to_owned())
 }
 
-/// Writes a list with this digest. Returns false if it is there already: unless its lock names it, it counts as new again.
+/// Writes a list with this digest. Returns false if it is there already: unless its lock names it, it counts as new
+/// again.
 ///
 /// # Errors
 /// A system call failed.
@@ -64,9 +65,9 @@ pub fn write(directory: &Utf8Path, digest: &Sha256, list: &[u8], is_named: bool)
     Ok(is_new)
 }
 
-/// The files beside `lock` that are lists which no lock of its directory names, and drafts of such lists. Only names of 64 hex digits count,
-/// only files that begin as a list does, and only those last written before `before`. A symlink in place of their directory leads to
-/// lists that locks elsewhere may name: then there are none.
+/// The files beside `lock` that are lists which no lock of its directory names, and drafts of such lists. Only names of
+/// 64 hex digits count, only files that begin as a list does, and only those last written before `before`. A symlink in
+/// place of their directory leads to lists that locks elsewhere may name: then there are none.
 ///
 /// # Errors
 /// A directory or a lock cannot be read: then it is unknown what it names.
@@ -103,7 +104,8 @@ fn listed(name: &str) -> Option<Sha256> {
     }
 }
 
-/// True for a file that was last written before `before` and begins as a list does; of a draft, these bytes may be missing.
+/// True for a file that was last written before `before` and begins as a list does; of a draft, these bytes may be
+/// missing.
 fn is_old_list(path: &Utf8Path, before: SystemTime) -> io::Result<bool> {
     let found = path.symlink_metadata()?;
     if !found.is_file() || found.len() > MAX_LIST || found.modified()? >= before {
@@ -114,8 +116,8 @@ fn is_old_list(path: &Utf8Path, before: SystemTime) -> io::Result<bool> {
     Ok(if is_draft { MAGIC.starts_with(&start) } else { start == MAGIC })
 }
 
-/// The digests that `lock` and the other locks beside it name. Other digests in their texts count as well: a lock that this program cannot
-/// read, or a comment, may name a list.
+/// The digests that `lock` and the other locks beside it name. Other digests in their texts count as well: a lock that
+/// this program cannot read, or a comment, may name a list.
 fn digests_of_locks(lock: &Utf8Path) -> Result<HashSet<Sha256>, UnreadableError> {
     let unreadable = |path: &Utf8Path, error| UnreadableError { path: path.to_owned(), is_lock: true, error };
     let mut digests = HashSet::new();

@@ -1,22 +1,23 @@
 //! Chooses a file's folder below the destination.
 //!
-//! The destination is `ComfyUI`'s `models` directory, so the folders are those of `folder_paths.py`; `--path` gives any other.
-//! A file's name is never used as a hint. `ComfyUI` does not list a model in a wrong folder, and the user would find out only
-//! after the download.
+//! The destination is `ComfyUI`'s `models` directory, so the folders are those of `folder_paths.py`; `--path` gives any
+//! other. A file's name is never used as a hint. `ComfyUI` does not list a model in a wrong folder, and the user would
+//! find out only after the download.
 //!
 //! The first known of these decides:
 //! 1. `--path`: a path, or a directory if it ends with `/` or is the bare name of one of the folders.
 //! 2. A list's directory and name.
 //! 3. Civitai's model type.
-//! 4. The repository's own layout, from the first component that is one of the folders on (`split_files/vae/x` → `vae/x`).
+//! 4. The repository's own layout, from the first component that is one of the folders on (`split_files/vae/x` →
+//!    `vae/x`).
 //! 5. `--folder` of an import.
 
 use provision_core::model_path::{ModelPath, ModelPathError};
 
 use provision_core::terminal_text::TerminalText;
 
-/// `ComfyUI`'s folders below `models`. `clip` and `unet` are older names of `text_encoders` and `diffusion_models`, which
-/// `ComfyUI` still searches.
+/// `ComfyUI`'s folders below `models`. `clip` and `unet` are older names of `text_encoders` and `diffusion_models`,
+/// which `ComfyUI` still searches.
 pub const FOLDERS: [&str; 27] = [
     "audio_encoders",
     "background_removal",

@@ -12,8 +12,8 @@ pub(crate) const DRAFT: &str = ".tmp";
 /// The drafts of other processes with the same number, which are left as they are.
 const ATTEMPTS: u32 = 16;
 
-/// Writes `bytes` to `path`, with its directory, durably, and with this mode if one is given. Returns false if the file has these bytes
-/// already: then it gets the rights that it lacks, and nothing else.
+/// Writes `bytes` to `path`, with its directory, durably, and with this mode if one is given. Returns false if the file
+/// has these bytes already: then it gets the rights that it lacks, and nothing else.
 ///
 /// # Errors
 /// A system call failed. The draft is removed.
@@ -47,7 +47,8 @@ pub fn put(path: &Utf8Path, bytes: &[u8], mode: Option<u32>) -> io::Result<bool>
     written.map(|()| true)
 }
 
-/// Adds rights to those of a file. What is another user's, or behind a symlink, stays: its bytes are right all the same.
+/// Adds rights to those of a file. What is another user's, or behind a symlink, stays: its bytes are right all the
+/// same.
 fn add_rights(path: &Utf8Path, mode: u32) {
     let rights =
         path.symlink_metadata().ok().filter(fs::Metadata::is_file).map(|found| found.permissions().mode());

@@ -11,12 +11,13 @@
 //! ```
 //!
 //! Decisions:
-//! - A slash in REV is written `%2F`, as in the Hub's own URLs; otherwise the line could be split in two ways. The Hub's
-//!   `refs/pr/N` and `refs/convert/NAME` are accepted as they are, since people copy them in that form.
+//! - A slash in REV is written `%2F`, as in the Hub's own URLs; otherwise the line could be split in two ways. The
+//!   Hub's `refs/pr/N` and `refs/convert/NAME` are accepted as they are, since people copy them in that form.
 //! - A slash in TAG needs no escape: an asset's name has none, so the last slash ends the tag.
 //! - PATH is first taken literally and then as a glob, as a `MODEL` argument, because names contain `[` and `{`, too.
-//! - A web page's URL (`…/blob/main/…`, `civitai.com/models/…?modelVersionId=…`, a release's download) becomes the short form.
-//!   Each file then has one name, and the URL's query, which may contain a token, is dropped (invariant I6).
+//! - A web page's URL (`…/blob/main/…`, `civitai.com/models/…?modelVersionId=…`, a release's download) becomes the
+//!   short form. Each file then has one name, and the URL's query, which may contain a token, is dropped (invariant
+//!   I6).
 //!
 //! `Display` writes text that parses back, except that a URL's query is left out, as everywhere.
 
@@ -68,8 +69,8 @@ impl Source {
         web::recognise(url.as_url()).ok().flatten().unwrap_or_else(|| Self::Url(url.clone()))
     }
 
-    /// Returns true if the source names the same bytes for good: by commit, digest, or a version number that is never reused.
-    /// A URL does not, and a release's tag can be moved.
+    /// Returns true if the source names the same bytes for good: by commit, digest, or a version number that is never
+    /// reused. A URL does not, and a release's tag can be moved.
     pub fn is_pinned(&self) -> bool {
         match self {
             Self::Hub(hub) => hub.file.is_pinned(),
@@ -113,7 +114,8 @@ impl Source {
         }
     }
 
-    /// The source's address without a signature or a credential, which change while the file stays. Every other part may choose the file.
+    /// The source's address without a signature or a credential, which change while the file stays. Every other part
+    /// may choose the file.
     pub fn lasting_address(url: &SourceUrl) -> Url {
         url_credentials::without_signature(url)
     }
@@ -123,8 +125,8 @@ impl Source {
         url_credentials::is_credential(name, "unknown")
     }
 
-    /// The path at the source, as a hint for the placement: below the repository, or of the URL. A file that the query names
-    /// (`download?file=vae/x.safetensors`) has that name.
+    /// The path at the source, as a hint for the placement: below the repository, or of the URL. A file that the query
+    /// names (`download?file=vae/x.safetensors`) has that name.
     pub fn path(&self) -> Option<String> {
         match self {
             Self::Hub(hub) => Some(hub.file.path.clone()),
@@ -142,8 +144,8 @@ impl Source {
         }
     }
 
-    /// The download URL on the host's public name. PATH counts as a file's name here, not as a glob. A branch or tag stays as
-    /// it is, because only the host's answer can pin it.
+    /// The download URL on the host's public name. PATH counts as a file's name here, not as a glob. A branch or tag
+    /// stays as it is, because only the host's answer can pin it.
     pub fn address(&self) -> SourceUrl {
         let url = match self {
             Self::Url(url) => return url.clone(),

@@ -1,8 +1,8 @@
 //! The web seeds of torrents (BEP 19): addresses that every client of the torrent asks, without a token.
 //!
-//! A torrent goes to other people and machines, so an address with a query is left out, whatever the query's names say: what looks like a
-//! file's number may be a secret (I6). The hosts that [`Source`] knows are the exception: it writes their addresses itself, without
-//! anything that it does not know.
+//! A torrent goes to other people and machines, so an address with a query is left out, whatever the query's names say:
+//! what looks like a file's number may be a secret (I6). The hosts that [`Source`] knows are the exception: it writes
+//! their addresses itself, without anything that it does not know.
 
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
@@ -41,8 +41,8 @@ pub fn below(base: &Url, path: &ModelPath) -> Url {
     address(base.as_str(), path.components())
 }
 
-/// The name of a set's torrent, and its web seeds: a client asks for the seed, the name and the path in a row. So the name is the last
-/// folder of every base. `None` if the bases have none in common.
+/// The name of a set's torrent, and its web seeds: a client asks for the seed, the name and the path in a row. So the
+/// name is the last folder of every base. `None` if the bases have none in common.
 pub fn of_set(bases: &[Url]) -> Option<(String, Vec<Url>)> {
     let split = |base: &Url| {
         let name = base.path_segments()?.rfind(|segment| !segment.is_empty())?.to_owned();

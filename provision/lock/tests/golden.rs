@@ -1,5 +1,5 @@
-//! One list of each format and its import. The expected text is `tests/golden/NAME.expected`; a difference is a change of
-//! behaviour, which must be reviewed before it is recorded there.
+//! One list of each format and its import. The expected text is `tests/golden/NAME.expected`; a difference is a change
+//! of behaviour, which must be reviewed before it is recorded there.
 
 use std::path::Path;
 

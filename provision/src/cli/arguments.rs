@@ -88,7 +88,8 @@ impl DestinationArg {
     /// Reads the directories of `ComfyUI`, if it was given.
     ///
     /// # Errors
-    /// As [`Installation::read`]. `--dest` is another directory than its models: files would lie where it does not look.
+    /// As [`Installation::read`]. `--dest` is another directory than its models: files would lie where it does not
+    /// look.
     pub fn with_installation(&self) -> Result<Self, Failure> {
         let Some(comfyui) = &self.comfyui else { return Ok(self.clone()) };
         let installation = Installation::read(comfyui)?;
@@ -304,7 +305,8 @@ impl FetchArgs {
     /// The stores of this site.
     ///
     /// # Errors
-    /// A text that is no address of a store, or a variable in one that is not set. The message does not repeat the text.
+    /// A text that is no address of a store, or a variable in one that is not set. The message does not repeat the
+    /// text.
     pub fn stores(&self) -> Result<Vec<StoreAddress>, Failure> {
         // A comma at the end of a list names nothing.
         let named = self.stores.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
@@ -419,7 +421,8 @@ impl EnsureArgs {
         FetchArgs { wait: self.fetch.wait.or(Some(WAIT_AT_START)), patience, ..self.fetch.clone() }
     }
 
-    /// The directories of the baked files' piece lists: beside the image's lock, and those that a fetch kept with the files.
+    /// The directories of the baked files' piece lists: beside the image's lock, and those that a fetch kept with the
+    /// files.
     pub fn baked_lists(&self) -> Vec<Utf8PathBuf> {
         let kept = self.baked.iter().map(|baked| baked.join(KEPT_LISTS));
         kept.flat_map(|kept| [self.baked_pieces.clone(), kept]).collect()

@@ -1,8 +1,10 @@
-//! The directories in which `ComfyUI` looks for models: those below its `models`, and those of its `extra_model_paths.yaml`.
+//! The directories in which `ComfyUI` looks for models: those below its `models`, and those of its
+//! `extra_model_paths.yaml`.
 //!
-//! The rules are those of `folder_paths.py` and `utils/extra_config.py`. A folder has a list of directories, and the first one that
-//! has a file is where `ComfyUI` loads it from. A section's directories come last, or first with `is_default`. Options of
-//! `ComfyUI`'s own command line (`--extra-model-paths-config`, `--models-directory`) are not known here.
+//! The rules are those of `folder_paths.py` and `utils/extra_config.py`. A folder has a list of directories, and the
+//! first one that has a file is where `ComfyUI` loads it from. A section's directories come last, or first with
+//! `is_default`. Options of `ComfyUI`'s own command line (`--extra-model-paths-config`, `--models-directory`) are not
+//! known here.
 
 mod yaml;
 

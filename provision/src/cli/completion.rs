@@ -1,9 +1,10 @@
-//! Completion of the command line in bash, zsh and fish: subcommands, options, paths, and the models and groups of the lock.
+//! Completion of the command line in bash, zsh and fish: subcommands, options, paths, and the models and groups of the
+//! lock.
 //!
-//! `provision completions` prints a shell's script. The script starts the program with `VARIABLE` and the words, and the
-//! program answers from its command tree and from the lock that the words name. Nothing reaches standard error and no
-//! request is made, because a message would land in the prompt and a host would delay it: a lock that cannot be read,
-//! or is at an address, completes nothing.
+//! `provision completions` prints a shell's script. The script starts the program with `VARIABLE` and the words, and
+//! the program answers from its command tree and from the lock that the words name. Nothing reaches standard error and
+//! no request is made, because a message would land in the prompt and a host would delay it: a lock that cannot be
+//! read, or is at an address, completes nothing.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -71,9 +72,8 @@ pub fn script(shell: Shell) -> std::io::Result<String> {
     Ok(script)
 }
 
-/// Answers a shell's question. Returns false if this process was not started for one: the script's first argument is `--`,
-/// and without it the variable alone must not keep a command from its work.
-/// `lock` is the default lock.
+/// Answers a shell's question. Returns false if this process was not started for one: the script's first argument is
+/// `--`, and without it the variable alone must not keep a command from its work. `lock` is the default lock.
 pub fn answer(program: fn() -> Command, lock: &'static str) -> bool {
     if std::env::args_os().nth(1).is_none_or(|word| word != "--") {
         return false;

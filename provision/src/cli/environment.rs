@@ -1,4 +1,5 @@
-//! The environment: tokens, proxies, certificates. No other module reads it (I4); `docker` and `aws` get its variables as a function.
+//! The environment: tokens, proxies, certificates. No other module reads it (I4); `docker` and `aws` get its variables
+//! as a function.
 
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
@@ -33,8 +34,8 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// Makes the options' variables ready for the parser of arguments: an empty one is unset, since environment files for
-/// containers unset a variable that way, and `PROVISION_ONLY`, an older name, counts if `PROVISION_GROUP` is unset. Call
-/// it before any thread starts.
+/// containers unset a variable that way, and `PROVISION_ONLY`, an older name, counts if `PROVISION_GROUP` is unset.
+/// Call it before any thread starts.
 pub fn prepare_options() {
     let is_empty = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
         value.is_empty() && name.to_string_lossy().starts_with("PROVISION_")
@@ -202,8 +203,8 @@ fn credentials(
     Ok(credentials)
 }
 
-/// The user's cache: `$XDG_CACHE_HOME/provision`, else `~/.cache/provision`. The XDG specification ignores relative paths. A user
-/// without a home, such as a random one of a container with `HOME=/`, has none.
+/// The user's cache: `$XDG_CACHE_HOME/provision`, else `~/.cache/provision`. The XDG specification ignores relative
+/// paths. A user without a home, such as a random one of a container with `HOME=/`, has none.
 pub fn user_cache() -> Option<Utf8PathBuf> {
     let absolute = |name| variable(name).map(Utf8PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").filter(|home| home != "/");
@@ -211,8 +212,8 @@ pub fn user_cache() -> Option<Utf8PathBuf> {
     Some(caches.join("provision"))
 }
 
-/// The Hub's cache, if a variable of the Hub's own client says where it is. The default place below the home is not taken: a
-/// container's image sets one of these if it has a cache.
+/// The Hub's cache, if a variable of the Hub's own client says where it is. The default place below the home is not
+/// taken: a container's image sets one of these if it has a cache.
 pub fn hub_cache() -> Option<Store> {
     let named = |name: &'static str, below| {
         let path = Utf8PathBuf::from(variable(name)?);
@@ -303,7 +304,8 @@ fn hub_token_path() -> Option<Utf8PathBuf> {
 enum Netrc {
     /// Host, login, password; and the file in words.
     Logins { logins: Vec<(String, String, String)>, file: String },
-    /// The default file cannot be used, with the cause. Most locks need no login, and the error of one that does says so.
+    /// The default file cannot be used, with the cause. Most locks need no login, and the error of one that does says
+    /// so.
     Unusable(String),
 }
 

@@ -334,7 +334,8 @@ pub fn summary(report: &Report) -> String {
 /// The hosts that the last line names.
 const HOSTS: usize = 3;
 
-/// The bytes of each host, if files had several sources or a store: `: 20 GB from cache.example:5000, 1 GB from hub.example`.
+/// The bytes of each host, if files had several sources or a store: `: 20 GB from cache.example:5000, 1 GB from
+/// hub.example`.
 fn by_source(report: &Report) -> String {
     if report.files.iter().all(|file| file.sources.is_empty()) {
         return String::new();

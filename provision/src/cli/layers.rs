@@ -62,9 +62,9 @@ fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> Result<(), Fai
 /// The number of times that other runs may change the set between its fetch and its move.
 const TRIES: u32 = 5;
 
-/// Fetches the chosen models of `lock` with `provide`, then moves them into trees below `into`: all of one set, under the
-/// destination's lock. If another run has changed the set before this one has the lock, it is fetched again.
-/// `draw` shows a wait for the lock.
+/// Fetches the chosen models of `lock` with `provide`, then moves them into trees below `into`: all of one set, under
+/// the destination's lock. If another run has changed the set before this one has the lock, it is fetched again. `draw`
+/// shows a wait for the lock.
 ///
 /// # Errors
 /// The fetch failed. The two directories are on different file systems, or a tree exists already.

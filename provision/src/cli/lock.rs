@@ -1,7 +1,7 @@
 //! `lock`: the commands that edit models.lock, one that lists it, and those that write its torrents and piece lists.
 //!
-//! The crate `provision-lock` knows sources, edits and hosts; this module has options, output and exit codes. Results go to
-//! standard output, one line a model; waits, progress and failures go to standard error.
+//! The crate `provision-lock` knows sources, edits and hosts; this module has options, output and exit codes. Results
+//! go to standard output, one line a model; waits, progress and failures go to standard error.
 
 mod add;
 mod asking;
@@ -51,7 +51,8 @@ enum LockCommand {
     Add(add::AddArgs),
     /// Add the models of other tools' lists: workflows, model lists, aria2, pget, addresses, sha256sum
     Import(import::ImportArgs),
-    /// Follow branches and tags to their current commits; show old → new. A plain URL is read again only if a MODEL names it
+    /// Follow branches and tags to their current commits; show old → new. A plain URL is read again only if a MODEL
+    /// names it
     Update(update::UpdateArgs),
     /// Ask the hosts for the files of the lock, or with --pieces check the piece lists; nothing is written or fetched
     Check(check::CheckArgs),

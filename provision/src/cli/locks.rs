@@ -47,8 +47,8 @@ enum Lists {
     Below(SourceUrl),
 }
 
-/// What a source would make of this machine, and only its user may: files that are read here, or a host that gets the name and the
-/// session of this machine's keys. With the way out.
+/// What a source would make of this machine, and only its user may: files that are read here, or a host that gets the
+/// name and the session of this machine's keys. With the way out.
 fn of_this_machine(source: &SourceUrl) -> Option<&'static str> {
     if source.file().is_some() {
         return Some(
@@ -133,7 +133,8 @@ impl Texts {
         self.0.iter().map(|text| text.written.as_str()).collect()
     }
 
-    /// Keeps the texts that were fetched, so that the next start needs no network. A failure to keep one is only a warning.
+    /// Keeps the texts that were fetched, so that the next start needs no network. A failure to keep one is only a
+    /// warning.
     pub fn keep(&self, destination: &Utf8Path) {
         for text in &self.0 {
             if let Some(kept) = &text.kept {

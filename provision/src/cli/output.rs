@@ -2,11 +2,12 @@
 //!
 //! A reader may stop: a terminal after Ctrl-S, a pager, a log driver that hangs (fault 107). Text waits in memory then.
 //! - The transfer never waits. Progress for which there is no room is left out ([`Offer`]).
-//! - A command that prints its result waits like every other program: for a pager without limit, for standard error [`PATIENCE`].
+//! - A command that prints its result waits like every other program: for a pager without limit, for standard error
+//!   [`PATIENCE`].
 //! - After a stop, all waits end within [`LAST_WAIT`].
 //!
-//! Every line passes one filter, so that no name and no word of a host controls the terminal or turns the direction of text
-//! (fault 112). The displays of progress colour lines and move the cursor; they filter each part themselves.
+//! Every line passes one filter, so that no name and no word of a host controls the terminal or turns the direction of
+//! text (fault 112). The displays of progress colour lines and move the cursor; they filter each part themselves.
 
 use std::fmt::{Display, Write as _};
 use std::io;

@@ -1,13 +1,14 @@
 //! The owner of the working directory, whom a process of root becomes.
 //!
-//! A container on a laptop runs as root, and what root writes into a mounted folder belongs to root on the host, too. With
-//! `PROVISION_AS_OWNER`, which the image `provision` sets, files belong to the folder's owner.
+//! A container on a laptop runs as root, and what root writes into a mounted folder belongs to root on the host, too.
+//! With `PROVISION_AS_OWNER`, which the image `provision` sets, files belong to the folder's owner.
 
 use super::environment;
 use super::exit::{Code, Failure};
 
-/// Becomes the owner of the working directory, if the variable asks for it, the process is root's and the directory is not. Call it
-/// before any thread starts: the C library changes the user of every thread, but a run must not begin as root.
+/// Becomes the owner of the working directory, if the variable asks for it, the process is root's and the directory is
+/// not. Call it before any thread starts: the C library changes the user of every thread, but a run must not begin as
+/// root.
 ///
 /// # Errors
 /// Without the right to change users, which a container may withhold.

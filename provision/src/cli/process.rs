@@ -19,15 +19,15 @@ pub fn invocation() -> &'static str {
     INVOCATION.get().copied().unwrap_or("provision")
 }
 
-/// True if this process is the first one of its machine or container, or was started by the first one: `docker run IMAGE COMMAND`
-/// and a `RUN` of a Dockerfile.
+/// True if this process is the first one of its machine or container, or was started by the first one: `docker run
+/// IMAGE COMMAND` and a `RUN` of a Dockerfile.
 pub fn is_first() -> bool {
     let (own, parent) = (rustix::process::getpid(), rustix::process::getppid());
     own.is_init() || parent.is_some_and(rustix::process::Pid::is_init)
 }
 
-/// Gives the owner all rights in the umask: a run must be able to open again the files that it makes. Under `umask 0777` only
-/// root could ever open the destination's lock file.
+/// Gives the owner all rights in the umask: a run must be able to open again the files that it makes. Under `umask
+/// 0777` only root could ever open the destination's lock file.
 fn keep_own_rights() {
     use rustix::fs::Mode;
     use rustix::process::umask;
@@ -46,7 +46,8 @@ fn use_one_pool() {
     }
 }
 
-/// Forbids core files, which would hold the tokens. A limit of 1 byte also stops a core handler, which ignores 0 (core(5)).
+/// Forbids core files, which would hold the tokens. A limit of 1 byte also stops a core handler, which ignores 0
+/// (core(5)).
 fn forbid_core_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Core).maximum;

@@ -1,12 +1,13 @@
 //! Progress of a run: bars on a terminal, lines in a log, JSON for a program.
 //!
-//! JSON goes to standard output, since it is the result that its reader asked for; everything else goes to standard error.
-//! All modes count in one place (`counters`) and use the same words (`messages`). The engine calls [`Observer::observe`]
-//! up to thousands of times a second from many threads, nearly always with [`Event::Received`]. That adds to atomics and
-//! returns; a separate thread draws (`ticker`), and others write (`output`). No call waits for a reader (fault 107).
+//! JSON goes to standard output, since it is the result that its reader asked for; everything else goes to standard
+//! error. All modes count in one place (`counters`) and use the same words (`messages`). The engine calls
+//! [`Observer::observe`] up to thousands of times a second from many threads, nearly always with [`Event::Received`].
+//! That adds to atomics and returns; a separate thread draws (`ticker`), and others write (`output`). No call waits for
+//! a reader (fault 107).
 //!
-//! Names come from a lock, and reasons may quote a server. All shown text passes `text::clean`, so neither can send escape
-//! sequences to a terminal or forge a line of a log.
+//! Names come from a lock, and reasons may quote a server. All shown text passes `text::clean`, so neither can send
+//! escape sequences to a terminal or forge a line of a log.
 //!
 //! The caller says if standard error is a terminal and if colour is wanted: the environment is not read here.
 //!
@@ -99,8 +100,8 @@ pub struct Settings {
 
 /// An observer that draws.
 pub trait Progress: Observer {
-    /// Writes held-back output, removes the bars and ends the drawing thread, without waiting for the next redraw. Call it
-    /// after the run and before any other output. Further calls and dropping are harmless.
+    /// Writes held-back output, removes the bars and ends the drawing thread, without waiting for the next redraw. Call
+    /// it after the run and before any other output. Further calls and dropping are harmless.
     fn finish(&self);
 }
 

@@ -8,13 +8,14 @@
 //!            "retries":0}}
 //! ```
 //!
-//! `outcome` is `present`, `fetched`, `copied` (from a file of the set with the same bytes), `baked`, `linked`, `cached`,
-//! `reused` (`source` is then the file of the other program's store), `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
-//! file run from its first request to its install; files overlap, so they do not add up. `connections` is the most at
-//! one time, for the totals the sum over files. `sources` is there if several sources gave bytes, or a store did:
-//! `[{"source":"https://…","fetched":200000000}]`. `proven_by` is `pieces` or `digest`, and absent if only the marker vouches for
-//! the file. `dropped` is there if pieces were wrong: their bytes, which were fetched again. `reused` are bytes copied by piece from other files on this machine. In a dry run
-//! `here` is there instead: the bytes that they should have, by their piece lists.
+//! `outcome` is `present`, `fetched`, `copied` (from a file of the set with the same bytes), `baked`, `linked`,
+//! `cached`, `reused` (`source` is then the file of the other program's store), `failed`, or `unfinished` (interrupted,
+//! or a dry run). `seconds` of a file run from its first request to its install; files overlap, so they do not add up.
+//! `connections` is the most at one time, for the totals the sum over files. `sources` is there if several sources gave
+//! bytes, or a store did: `[{"source":"https://…","fetched":200000000}]`. `proven_by` is `pieces` or `digest`, and
+//! absent if only the marker vouches for the file. `dropped` is there if pieces were wrong: their bytes, which were
+//! fetched again. `reused` are bytes copied by piece from other files on this machine. In a dry run `here` is there
+//! instead: the bytes that they should have, by their piece lists.
 
 use camino::Utf8Path;
 use serde::Serialize;

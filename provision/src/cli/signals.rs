@@ -1,11 +1,13 @@
-//! Signals: the first one stops a run so that it can resume, or ends a command without a run. The second one ends the process.
+//! Signals: the first one stops a run so that it can resume, or ends a command without a run. The second one ends the
+//! process.
 //!
 //! One request to stop may arrive as two signals. `timeout` signals the process and its group, a hang-up comes from the
-//! shell and from the kernel, and some supervisors send SIGTERM to every process of a container. So a signal within half
-//! a second of the first one counts as the same request.
+//! shell and from the kernel, and some supervisors send SIGTERM to every process of a container. So a signal within
+//! half a second of the first one counts as the same request.
 //!
-//! A thread of its own receives the signals: at any time, also before and after a run, and whatever the others wait for (fault
-//! 108). The kernel drops signals to the first process of a container unless they are handled or, as here, blocked.
+//! A thread of its own receives the signals: at any time, also before and after a run, and whatever the others wait for
+//! (fault 108). The kernel drops signals to the first process of a container unless they are handled or, as here,
+//! blocked.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -77,8 +79,8 @@ impl Drop for StoppableRun {
     }
 }
 
-/// True if the process ignored this signal when it started. `nohup` and a shell's `&` start programs that way, and mean it
-/// (fault 106).
+/// True if the process ignored this signal when it started. `nohup` and a shell's `&` start programs that way, and mean
+/// it (fault 106).
 fn is_ignored(number: i32) -> bool {
     // SAFETY: zero is a value of each field, and the call only reads the present action into it.
     let (result, action) = unsafe {
@@ -88,8 +90,8 @@ fn is_ignored(number: i32) -> bool {
     result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Blocks the signals, and starts the thread that receives them. Call it before any other thread starts. Without a thread
-/// the signals keep their default actions.
+/// Blocks the signals, and starts the thread that receives them. Call it before any other thread starts. Without a
+/// thread the signals keep their default actions.
 pub(super) fn listen() {
     // SAFETY: the calls write the sets, which are values without pointers.
     let set = unsafe {

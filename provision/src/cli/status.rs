@@ -1,5 +1,5 @@
-//! `status`: lists installed, missing and partial files. Reads names and sizes only; no network, no hashing. Only files that a
-//! marker vouches for count as installed.
+//! `status`: lists installed, missing and partial files. Reads names and sizes only; no network, no hashing. Only files
+//! that a marker vouches for count as installed.
 
 use super::arguments::{Locks, StatusArgs};
 use super::exit::{Code, Failure};

@@ -43,7 +43,8 @@ enum StoreCommand {
 struct PushArgs {
     #[command(flatten)]
     common: Common,
-    /// A cache that may have the models, besides the user's own; the first one keeps what an interrupted push needs (repeatable)
+    /// A cache that may have the models, besides the user's own; the first one keeps what an interrupted push needs
+    /// (repeatable)
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE", value_delimiter = ',')]
     cache: Vec<Utf8PathBuf>,
     /// Progress display; auto: bars on a terminal, plain lines elsewhere
@@ -204,7 +205,8 @@ fn conclude(
     Ok(())
 }
 
-/// The code for failed files, by their rank in [`fetch`](super::exit::code_of); a file that is not on this machine comes last.
+/// The code for failed files, by their rank in [`fetch`](super::exit::code_of); a file that is not on this machine
+/// comes last.
 fn code_of<'a>(failures: impl IntoIterator<Item = &'a PushError>) -> Code {
     let rank = |error: &PushError| match error {
         PushError::Nowhere => (0, Code::Incomplete),

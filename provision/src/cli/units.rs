@@ -1,7 +1,7 @@
 //! Numbers as text for people: bytes, rates and durations, printed and parsed.
 //!
-//! Sizes are texts of [`ByteSize`]. The parsers accept every text that the printers make, so a user can copy a rate from the
-//! progress into `--limit-rate`.
+//! Sizes are texts of [`ByteSize`]. The parsers accept every text that the printers make, so a user can copy a rate
+//! from the progress into `--limit-rate`.
 
 use std::time::Duration;
 
@@ -167,7 +167,8 @@ pub enum DurationError {
     },
 }
 
-/// A duration such as `10m`, `90s`, `1h30m`, `1.5h`, `500ms`, `0`, `2 min 05 s`. Each unit at most once, the largest first.
+/// A duration such as `10m`, `90s`, `1h30m`, `1.5h`, `500ms`, `0`, `2 min 05 s`. Each unit at most once, the largest
+/// first.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let syntax = || DurationError::Syntax { text: text.to_owned() };
     let too_long = || DurationError::TooLong { text: text.to_owned() };

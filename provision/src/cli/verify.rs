@@ -1,5 +1,5 @@
-//! `verify`: hashes every file and lists the wrong ones, with the wrong ranges of files that have a piece list. No marker vouches
-//! for them afterwards.
+//! `verify`: hashes every file and lists the wrong ones, with the wrong ranges of files that have a piece list. No
+//! marker vouches for them afterwards.
 //!
 //! With `--json`, standard output has
 //!
@@ -9,7 +9,8 @@
 //!           {"path":"vae/y","size":20430698424,"right":false,"proven_by":null,"wrong":[[4194304,8388608]],"problem":"bytes …"}]}
 //! ```
 //!
-//! `proven_by` is `pieces` or `digest`. `wrong` has the wrong ranges by the piece list: the first byte, and the first byte behind it.
+//! `proven_by` is `pieces` or `digest`. `wrong` has the wrong ranges by the piece list: the first byte, and the first
+//! byte behind it.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -48,7 +48,8 @@ pub(super) fn run(args: &FetchArgs, models: &[&Model]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `warm: 3 files, 1.2 GB read into memory in 1.1 s (1.1 GB/s); 1 file, 20 GB left out: 12 GB may be used of the free memory`.
+/// `warm: 3 files, 1.2 GB read into memory in 1.1 s (1.1 GB/s); 1 file, 20 GB left out: 12 GB may be used of the free
+/// memory`.
 fn line(warmed: &Warmed) -> String {
     let seconds = warmed.elapsed.as_secs_f64().max(0.001);
     let read = format!(

@@ -1,8 +1,8 @@
 //! One connection: reads a request, sends the answer's script, and starts again.
 //!
-//! A body goes out in large writes from one buffer per connection, and each write is counted as the kernel takes it. While
-//! the connection pauses (latency, rate, stall) it watches for the client to leave. A client that closes only its sending
-//! side counts as gone, too.
+//! A body goes out in large writes from one buffer per connection, and each write is counted as the kernel takes it.
+//! While the connection pauses (latency, rate, stall) it watches for the client to leave. A client that closes only its
+//! sending side counts as gone, too.
 
 use std::io;
 use std::sync::Arc;

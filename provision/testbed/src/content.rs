@@ -1,8 +1,8 @@
 //! File contents that take no memory.
 //!
-//! [`Content`] is random access to a deterministic file. Generated content is a function of `(seed, word index)`, so any
-//! range of a 20 GB file is computed when it is sent or checked. Each 8-byte word is a bijection of its index. So no two
-//! aligned words of a file are equal, and a block at the wrong offset always differs.
+//! [`Content`] is random access to a deterministic file. Generated content is a function of `(seed, word index)`, so
+//! any range of a 20 GB file is computed when it is sent or checked. Each 8-byte word is a bijection of its index. So
+//! no two aligned words of a file are equal, and a block at the wrong offset always differs.
 //!
 //! Damage (a flipped bit, a piece of error text) is content over content, so answers know only one kind of body.
 

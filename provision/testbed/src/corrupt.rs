@@ -1,7 +1,8 @@
 //! The effect of a [`Fault`] on an answer, in two pure steps.
 //!
 //! `prepare` changes the request and the file before the honest answer is made, so that the answer is consistent in
-//! itself: a changed `ETag` is also the one that `If-Range` is compared with. `corrupt` changes the answer that was made.
+//! itself: a changed `ETag` is also the one that `If-Range` is compared with. `corrupt` changes the answer that was
+//! made.
 
 use crate::answer::{Answer, Asked, Close, Ending, Framing, HeadFault, Part, Resource, content_range};
 use crate::content::Content;

@@ -1,7 +1,7 @@
 //! Counts of an origin's requests and bytes, for tests to assert on and to wait for.
 //!
-//! Every change wakes the waiters, so no test has to sleep. A request is in the log before it is counted, so a test that
-//! waited for a count finds its request.
+//! Every change wakes the waiters, so no test has to sleep. A request is in the log before it is counted, so a test
+//! that waited for a count finds its request.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! Faults that can be injected into answers: a [`Fault`], and the requests that it applies [`When`].
 //!
-//! Numbers are those of the project's fault catalogue. A fault of ranges changes only a 206, and a fault of files only an
-//! answer with a file. A fault of the transport changes any answer.
+//! Numbers are those of the project's fault catalogue. A fault of ranges changes only a 206, and a fault of files only
+//! an answer with a file. A fault of the transport changes any answer.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -18,10 +18,10 @@
 //! # }
 //! ```
 //!
-//! Code map: `request` parses; `control` decides with `answer` (honest) and `corrupt` (not so); `connection` sends, paced
-//! by `shape`; `stream` is TCP or, with the feature `tls`, TLS; `counters` remembers; `origin` accepts and stops;
-//! `hosts` emulates model hosts, whose signed URLs `signatures` checks. Only `connection` and `origin` touch sockets; the
-//! parts that decide are pure. HTTP is written by hand: a library would refuse to send two framings or a cut chunk.
+//! Code map: `request` parses; `control` decides with `answer` (honest) and `corrupt` (not so); `connection` sends,
+//! paced by `shape`; `stream` is TCP or, with the feature `tls`, TLS; `counters` remembers; `origin` accepts and stops;
+//! `hosts` emulates model hosts, whose signed URLs `signatures` checks. Only `connection` and `origin` touch sockets;
+//! the parts that decide are pure. HTTP is written by hand: a library would refuse to send two framings or a cut chunk.
 
 mod answer;
 mod blocking;

@@ -1,7 +1,7 @@
 //! A request, parsed from the wire.
 //!
-//! Parsing is pure. It is lenient where a test may be odd: any method, and absolute-form targets as a proxy gets them. It
-//! is strict where other files rely on it: three words in the first line, a colon in each header.
+//! Parsing is pure. It is lenient where a test may be odd: any method, and absolute-form targets as a proxy gets them.
+//! It is strict where other files rely on it: three words in the first line, a colon in each header.
 
 use percent_encoding::{percent_decode_str, percent_encode_byte};
 

@@ -1,7 +1,7 @@
 //! The rules of requests, over both clients: the one of model bodies and the one of documents.
 //!
-//! Each test asks the same question of both, and expects the same answer: the same bytes, or an error of the same kind with
-//! the same text. Every error is searched for secrets.
+//! Each test asks the same question of both, and expects the same answer: the same bytes, or an error of the same kind
+//! with the same text. Every error is searched for secrets.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -109,7 +109,8 @@ fn answering(answer: &'static [u8]) -> SocketAddr {
     at
 }
 
-/// A proxy that forwards: it answers CONNECT with `connected`, and takes SOCKS 4 from `alice` and SOCKS 5 without a login only.
+/// A proxy that forwards: it answers CONNECT with `connected`, and takes SOCKS 4 from `alice` and SOCKS 5 without a
+/// login only.
 fn forwarding(connected: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();

@@ -1,4 +1,5 @@
-//! Local copies of files with piece lists: right ones are proven by them, wrong ones give their right pieces, and a list that lies is named.
+//! Local copies of files with piece lists: right ones are proven by them, wrong ones give their right pieces, and a
+//! list that lies is named.
 
 use provision_core::event::{Event, Outcome, Planned};
 use provision_core::piece_list::{MAX_PIECE, PieceList, ProvenBy};

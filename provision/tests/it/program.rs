@@ -91,8 +91,8 @@ pub(crate) fn terminal() -> (std::fs::File, std::fs::File) {
     (user.into(), program)
 }
 
-/// Writes a program. Another process does it: a child that another test starts meanwhile inherits each file that this process has open
-/// for writing, and the kernel refuses to run such a file (ETXTBSY).
+/// Writes a program. Another process does it: a child that another test starts meanwhile inherits each file that this
+/// process has open for writing, and the kernel refuses to run such a file (ETXTBSY).
 pub(crate) fn write_program(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path.as_ref()).stdin(Stdio::piped());
@@ -116,8 +116,8 @@ pub(crate) fn wait_until(limit: Duration, what: &str, is_true: impl Fn() -> bool
     }
 }
 
-/// Two commands whose destinations share a folder take turns: the second one waits while the first one downloads the file at `path`, whose
-/// size is given, and finds it there.
+/// Two commands whose destinations share a folder take turns: the second one waits while the first one downloads the
+/// file at `path`, whose size is given, and finds it there.
 pub(crate) fn assert_take_turns(
     fixture: &Fixture,
     (path, size): (&str, u64),
@@ -169,8 +169,8 @@ pub(crate) struct Run {
     err: Option<Reading<ChildStderr>>,
 }
 
-/// Starts the process with the default actions of SIGINT and SIGHUP: a shell's `&` and `nohup` start the tests with both ignored,
-/// and the program leaves them so (fault 106).
+/// Starts the process with the default actions of SIGINT and SIGHUP: a shell's `&` and `nohup` start the tests with
+/// both ignored, and the program leaves them so (fault 106).
 fn spawn(command: &mut Command) -> Child {
     let default_signals = || {
         for number in [libc::SIGINT, libc::SIGHUP] {

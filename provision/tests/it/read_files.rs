@@ -1,4 +1,5 @@
-//! Files whose digest no host publishes: what a lock verb says before it reads them, and where their bytes lie afterwards.
+//! Files whose digest no host publishes: what a lock verb says before it reads them, and where their bytes lie
+//! afterwards.
 
 use std::os::unix::fs::MetadataExt as _;
 

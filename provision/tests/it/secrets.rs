@@ -1,11 +1,11 @@
 //! Canary secrets in every test, and the search for them (I6, fault 53).
 //!
 //! Each origin of a test has its own token and signature, and each begins with [`MARK`]. Every lock of a
-//! [`Fixture`](crate::fixture::Fixture) has signatures in its URLs, every run has the token of the fixture's origin, and every
-//! process of the program has more of them in its environment. The search covers output, returned errors, files on
-//! disk and panic messages, and each origin may receive only its own secrets. A fixture searches after each run and
-//! when it is dropped. The program is started in one place, [`crate::program::start`], which searches all its output;
-//! a test below enforces that.
+//! [`Fixture`](crate::fixture::Fixture) has signatures in its URLs, every run has the token of the fixture's origin,
+//! and every process of the program has more of them in its environment. The search covers output, returned errors,
+//! files on disk and panic messages, and each origin may receive only its own secrets. A fixture searches after each
+//! run and when it is dropped. The program is started in one place, [`crate::program::start`], which searches all its
+//! output; a test below enforces that.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,4 +1,5 @@
-//! `lock import` of several lists at once: lists that cannot be read, paths that several of them name, and what is said about it.
+//! `lock import` of several lists at once: lists that cannot be read, paths that several of them name, and what is said
+//! about it.
 
 use std::collections::HashSet;
 use std::io::Read as _;

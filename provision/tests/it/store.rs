@@ -284,7 +284,8 @@ fn fault_144_a_wrong_file_never_arrives_whole() {
     assert_eq!(server.count("DELETE"), 1, "the upload is given up");
 }
 
-/// Pushes a file that is wrong here, and kills the push before it gives the upload up. Then the file is repaired and pushed again.
+/// Pushes a file that is wrong here, and kills the push before it gives the upload up. Then the file is repaired and
+/// pushed again.
 fn assert_repaired(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static, to: &str) -> (Server, Ended) {
     let (fixture, mut bytes) = fixture();
     bytes[5] ^= 1;

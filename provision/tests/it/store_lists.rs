@@ -1,4 +1,5 @@
-//! Piece lists at stores: sent with their files, counted, and never needed. A push reads no more of a list than its digest.
+//! Piece lists at stores: sent with their files, counted, and never needed. A push reads no more of a list than its
+//! digest.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A store for tests of `store push`: an HTTP server that takes bodies, and a registry and a bucket on it as small as those tests
-//! need them. `cargo lab stores` has the real ones.
+//! A store for tests of `store push`: an HTTP server that takes bodies, and a registry and a bucket on it as small as
+//! those tests need them. `cargo lab stores` has the real ones.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

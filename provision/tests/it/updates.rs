@@ -1,4 +1,5 @@
-//! Updates and repairs: what this machine has of a new or damaged file is copied piece by piece, and the rest alone is fetched.
+//! Updates and repairs: what this machine has of a new or damaged file is copied piece by piece, and the rest alone is
+//! fetched.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -63,8 +64,8 @@ pub(crate) fn reused(report: &Report) -> u64 {
     report.files.iter().map(|file| file.reused).sum()
 }
 
-/// Installs `old`, then `new`. Asserts that at least nine tenths of the bytes of equal tensors are reused, and that no other byte
-/// but the rest is sent.
+/// Installs `old`, then `new`. Asserts that at least nine tenths of the bytes of equal tensors are reused, and that no
+/// other byte but the rest is sent.
 fn update(old: Files<'_>, new: Files<'_>) -> u64 {
     let mut fixture = Fixture::in_memory();
     serve(&mut fixture, old);
@@ -123,7 +124,8 @@ fn two_shards_become_three() {
     update(&old, &new);
 }
 
-/// Removes every list beside the lock, changes one tensor of the ten of `m`, and fetches. Returns the bytes that were sent.
+/// Removes every list beside the lock, changes one tensor of the ten of `m`, and fetches. Returns the bytes that were
+/// sent.
 fn update_without_the_old_list(fixture: &mut Fixture, mut tensors: Vec<Tensor>) -> u64 {
     std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
     tensors[3].0 = 77;

@@ -168,8 +168,8 @@ impl Listed {
         self.mirrors.iter().map(|mirror| mirror.counters().body_bytes_sent).sum()
     }
 
-    /// The most bytes that are fetched for nothing beside wrong pieces: of each connection, the claim that was cut. Such a
-    /// connection closes, and others ask for the rest. Without the first `seen` requests of each source.
+    /// The most bytes that are fetched for nothing beside wrong pieces: of each connection, the claim that was cut.
+    /// Such a connection closes, and others ask for the rest. Without the first `seen` requests of each source.
     fn in_flight(&self, seen: u64) -> u64 {
         let of = |(at, mirror): (usize, &BlockingOrigin)| {
             mirror.requests_since(seen).into_iter().map(move |one| ((at, one.connection), asked(&one)))

@@ -30,8 +30,8 @@ pub(super) fn folder(sh: &Shell) -> Utf8PathBuf {
     project::root().join(if given.is_empty() { "target" } else { &given })
 }
 
-/// [`RUSTFLAGS`], and what keeps directories of this machine out of the messages of panics: the same source gives the same
-/// bytes in any directory.
+/// [`RUSTFLAGS`], and what keeps directories of this machine out of the messages of panics: the same source gives the
+/// same bytes in any directory.
 pub(super) fn rustflags(sh: &Shell) -> Result<String> {
     let registry = match sh.var("CARGO_HOME") {
         Ok(home) => home,
@@ -46,8 +46,8 @@ pub(super) fn rustflags(sh: &Shell) -> Result<String> {
 /// Builds the binary for `target`, a triple, and returns its path.
 ///
 /// # Errors
-/// A missing cross compiler or standard library, a failed build, and a binary that is not static, stripped and small. The
-/// binary of this machine must also start.
+/// A missing cross compiler or standard library, a failed build, and a binary that is not static, stripped and small.
+/// The binary of this machine must also start.
 pub(crate) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
     let host = host(sh)?;
     let _variables = (target != host).then(|| cross(sh, target)).transpose()?;
@@ -73,7 +73,8 @@ pub(crate) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
     Ok(path)
 }
 
-/// Sets the variables with which cargo and C compile for another machine type, unless they are set. They hold until the drop.
+/// Sets the variables with which cargo and C compile for another machine type, unless they are set. They hold until the
+/// drop.
 fn cross<'a>(sh: &'a Shell, target: &str) -> Result<Vec<PushEnv<'a>>> {
     let libraries = cmd!(sh, "rustc --print target-libdir --target {target}").quiet().read();
     let libraries = libraries.with_context(|| format!("{target} is no target of this Rust compiler"))?;

@@ -1,8 +1,8 @@
 //! The bill of materials of the binary: what is linked into it, in `CycloneDX` 1.6.
 //!
-//! `cargo tree` knows the packages of this build, with the features and the platform that it has; Cargo.lock knows their
-//! digests. cargo-cyclonedx would name directories of this machine and the packages of every feature. The same source
-//! gives the same bytes: no time, no serial number, no path.
+//! `cargo tree` knows the packages of this build, with the features and the platform that it has; Cargo.lock knows
+//! their digests. cargo-cyclonedx would name directories of this machine and the packages of every feature. The same
+//! source gives the same bytes: no time, no serial number, no path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,7 +72,8 @@ impl Materials {
     }
 }
 
-/// The packages of a tree by `NAME VERSION`, and its root. Each line is `DEPTHNAME vVERSION (…)|LICENCE|REPOSITORY (*)`.
+/// The packages of a tree by `NAME VERSION`, and its root. Each line is `DEPTHNAME vVERSION (…)|LICENCE|REPOSITORY
+/// (*)`.
 fn packages(tree: &str) -> Result<(BTreeMap<String, Package>, String)> {
     let mut packages: BTreeMap<String, Package> = BTreeMap::new();
     let mut above: Vec<String> = Vec::new();

@@ -12,8 +12,8 @@ pub(super) struct File {
     pub(super) bytes: Vec<u8>,
 }
 
-/// The man pages of the program and its subcommands, and the completions, sorted by path. `zsh` is its directory of functions,
-/// which differs by distribution.
+/// The man pages of the program and its subcommands, and the completions, sorted by path. `zsh` is its directory of
+/// functions, which differs by distribution.
 pub(super) fn files(zsh: &str) -> Result<Vec<File>> {
     let pages = tempfile::tempdir()?;
     clap_mangen::generate_to(program::command(), pages.path())?;

@@ -2,8 +2,8 @@
 //!
 //! It is written here, from the one binary that all artefacts share. maturin builds the binary again, for minutes, and
 //! refuses to name both C libraries in one wheel, although a static binary needs neither. The format is that of
-//! <https://packaging.python.org/en/latest/specifications/binary-distribution-format/>, with licences by PEP 639 and the
-//! bill of materials by PEP 770.
+//! <https://packaging.python.org/en/latest/specifications/binary-distribution-format/>, with licences by PEP 639 and
+//! the bill of materials by PEP 770.
 
 use anyhow::{Context as _, Result};
 use camino::Utf8PathBuf;

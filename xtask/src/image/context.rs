@@ -1,8 +1,8 @@
 //! The lock and its piece lists inside the build context.
 //!
-//! `.dockerignore` lets only locks at the workspace's root pass, and the lists beside them. Another lock is copied there while
-//! the build runs, with the lists that it pins. The copy's name is made of its content: docker's key for the models' stage
-//! contains the name, so that the same lock finds its layers again.
+//! `.dockerignore` lets only locks at the workspace's root pass, and the lists beside them. Another lock is copied
+//! there while the build runs, with the lists that it pins. The copy's name is made of its content: docker's key for
+//! the models' stage contains the name, so that the same lock finds its layers again.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

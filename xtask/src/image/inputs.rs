@@ -1,7 +1,7 @@
 //! The inputs of the Dockerfile that have more than one way in, and the refusal of two that differ.
 //!
-//! A lock comes by `--lock`, by `MODELS_LOCK`, as for `docker buildx bake`, or by docker's `--build-arg`. The checks of the layers
-//! read one lock; were another one built, they would mean nothing.
+//! A lock comes by `--lock`, by `MODELS_LOCK`, as for `docker buildx bake`, or by docker's `--build-arg`. The checks of
+//! the layers read one lock; were another one built, they would mean nothing.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -26,7 +26,8 @@ pub(crate) struct Inputs {
     pub(crate) docker: Vec<String>,
 }
 
-/// Chooses the inputs. `lock` is the value of `--lock`, `variable` reads the environment, `docker` are the options for docker.
+/// Chooses the inputs. `lock` is the value of `--lock`, `variable` reads the environment, `docker` are the options for
+/// docker.
 ///
 /// # Errors
 /// Two values for one input, with the names of both.

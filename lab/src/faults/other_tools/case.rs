@@ -1,8 +1,8 @@
 //! Each case of the catalogue about origins, in one way: the one in which most tools failed when several were tried.
 //!
-//! curl and wget ask for a range only to resume. So the cases about ranges start with a part under the final name, as an
-//! interrupted run of those tools leaves it. Transient faults strike the first requests only: a tool that retries has its
-//! chance.
+//! curl and wget ask for a range only to resume. So the cases about ranges start with a part under the final name, as
+//! an interrupted run of those tools leaves it. Transient faults strike the first requests only: a tool that retries
+//! has its chance.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

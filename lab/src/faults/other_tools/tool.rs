@@ -1,7 +1,7 @@
 //! The tools, and the command lines with which people download a large file.
 //!
-//! No tool gets a digest: commands that people paste have none. (aria2c takes one with `--checksum`.) Further options only
-//! silence a tool and keep its configuration files out.
+//! No tool gets a digest: commands that people paste have none. (aria2c takes one with `--checksum`.) Further options
+//! only silence a tool and keep its configuration files out.
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};

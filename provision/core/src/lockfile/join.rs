@@ -1,9 +1,9 @@
 //! Union of several locks.
 //!
-//! A file in two locks is one file with the sources and groups of both. One path with two digests is an error that names
-//! both locks. The rules of one lock hold across all: no two paths that some file system takes for one, and none below
-//! another. The first lock that names a marker decides its name, since other programs look for a project's own marker. So does
-//! the first that has a piece list for a file: two lists may both describe it, and one is enough.
+//! A file in two locks is one file with the sources and groups of both. One path with two digests is an error that
+//! names both locks. The rules of one lock hold across all: no two paths that some file system takes for one, and none
+//! below another. The first lock that names a marker decides its name, since other programs look for a project's own
+//! marker. So does the first that has a piece list for a file: two lists may both describe it, and one is enough.
 
 use crate::byte_size::ByteSize;
 use std::collections::BTreeMap;
@@ -102,7 +102,8 @@ impl Lockfile {
     }
 }
 
-/// Adds the sources and groups of `other` to `known`, and its piece list if `known` has none. Returns `other` if its bytes differ.
+/// Adds the sources and groups of `other` to `known`, and its piece list if `known` has none. Returns `other` if its
+/// bytes differ.
 fn add(known: &mut Model, other: Model) -> Result<(), Model> {
     if (known.size, known.sha256) != (other.size, other.sha256) {
         return Err(other);

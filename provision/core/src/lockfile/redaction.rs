@@ -61,8 +61,8 @@ pub(super) fn message(message: &str) -> String {
             format!("unknown field, expected {expected}")
         };
     }
-    // The other messages are fixed sentences. In backquotes they have TOML's own signs (`=`, `0x`) and a lock's keys; any
-    // other quoted word comes from the text.
+    // The other messages are fixed sentences. In backquotes they have TOML's own signs (`=`, `0x`) and a lock's keys;
+    // any other quoted word comes from the text.
     let quotes = message.contains('"') && !message.contains("`\"`");
     let mut quoted = message.split('`').skip(1).step_by(2);
     let is_ours = |word: &str| KEYS.contains(&word) || word.len() <= 3;

@@ -1,8 +1,8 @@
 //! Limit on a lock's tokens, checked before the text is parsed.
 //!
-//! The TOML parser builds a list and a tree of all tokens first: measured, 80 bytes a token. A text of commas has a token
-//! for each character, a list of models one for every ten. So the tokens are counted, and a text with more than any
-//! list of models is refused before parsing.
+//! The TOML parser builds a list and a tree of all tokens first: measured, 80 bytes a token. A text of commas has a
+//! token for each character, a list of models one for every ten. So the tokens are counted, and a text with more than
+//! any list of models is refused before parsing.
 
 /// The most separators: some forty thousand models, or 300 MB within the parser.
 const MOST: usize = 2_000_000;

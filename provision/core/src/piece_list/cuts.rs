@@ -1,8 +1,9 @@
 //! Where a file is cut: behind its header, at both ends of each long tensor, and at most 4 MiB after the last cut.
 //!
 //! A tensor that only moved, because the header grew, keeps its pieces: they are counted from its own start. Short
-//! tensors between two cuts lie together in pieces that are counted from the first of these cuts. A file whose tensors are
-//! unknown is cut every 4 MiB, and so is one whose cuts would need a longer list than [`MAX_LIST`](super::MAX_LIST).
+//! tensors between two cuts lie together in pieces that are counted from the first of these cuts. A file whose tensors
+//! are unknown is cut every 4 MiB, and so is one whose cuts would need a longer list than
+//! [`MAX_LIST`](super::MAX_LIST).
 //!
 //! The tensors are those of a safetensors header of 16 MiB at most, or of a GGUF table. A `Reader` finds them in the
 //! file's first bytes; the name does not matter. What does not parse has no tensors.
@@ -25,7 +26,8 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    /// The cuts of a file of `size` bytes whose tensors (relative to `data`, ascending, inside the file) begin at `data`.
+    /// The cuts of a file of `size` bytes whose tensors (relative to `data`, ascending, inside the file) begin at
+    /// `data`.
     fn of_tensors(size: u64, data: u64, tensors: &[(u64, u64)]) -> Self {
         let long = tensors.iter().filter(|(start, end)| end - start >= LEAST_TENSOR);
         let mut at = vec![data];

@@ -41,8 +41,8 @@ impl Lister {
         self.take(bytes, &mut |piece, bytes| piece.update(bytes));
     }
 
-    /// Takes the next bytes of the file, and `whole`, the digest of all of it, takes the same: with SHA instructions both
-    /// together cost little more than one.
+    /// Takes the next bytes of the file, and `whole`, the digest of all of it, takes the same: with SHA instructions
+    /// both together cost little more than one.
     pub fn update_beside(&mut self, whole: &mut Hasher, bytes: &[u8]) {
         self.take(bytes, &mut |piece, bytes| Hasher::update_two([piece, whole], [bytes, bytes]));
     }

@@ -21,8 +21,8 @@ impl File {
 }
 
 impl Schedule {
-    /// Opens waiting files up to [`FILES_AT_ONCE`], then picks the one with most unclaimed bytes for each connection that it
-    /// would have. Of its hosts, the one whose connections are fastest.
+    /// Opens waiting files up to [`FILES_AT_ONCE`], then picks the one with most unclaimed bytes for each connection
+    /// that it would have. Of its hosts, the one whose connections are fastest.
     fn pick(&mut self, now: Duration) -> Option<(FileId, HostId)> {
         let mut best: Option<((f64, f64), (FileId, HostId))> = None;
         for at in (0..self.hosts.len()).map(HostId) {
@@ -172,8 +172,8 @@ impl Schedule {
         id
     }
 
-    /// The current speed of a claim's connection. Without a response it counts as its earlier speed, or `usual`, until it has
-    /// been silent for several of the host's latencies.
+    /// The current speed of a claim's connection. Without a response it counts as its earlier speed, or `usual`, until
+    /// it has been silent for several of the host's latencies.
     pub(super) fn rate_of(&self, flight: &InFlight, now: Duration, usual: f64) -> f64 {
         let meter = &self.slots[flight.claim.slot.0].meter;
         let patience = (self.hosts[flight.host.0].ramp.latency() * 4).max(Duration::from_secs(2));
@@ -200,8 +200,8 @@ impl Schedule {
         rates.get(rates.len() / 2).copied().or(self.hosts[host.0].median_rate)
     }
 
-    /// Takes the rest of its claim from a connection far slower than its siblings. The connection closes, since its response
-    /// is not read to the end.
+    /// Takes the rest of its claim from a connection far slower than its siblings. The connection closes, since its
+    /// response is not read to the end.
     pub(super) fn shorten_crawling(&mut self, now: Duration) {
         for at in 0..self.hosts.len() {
             let median = self.median_rate(HostId(at));

@@ -1,13 +1,14 @@
 //! Lanes: the sources that serve one file side by side, and the share of each by its measured speed.
 //!
-//! A file always has its lead, which is lane 0. Companions join and leave while claims of other lanes go on. A file with one
-//! lane is scheduled as if there were none.
+//! A file always has its lead, which is lane 0. Companions join and leave while claims of other lanes go on. A file
+//! with one lane is scheduled as if there were none.
 
 use std::time::Duration;
 
 use super::{Claim, ClaimId, File, FileId, HostId, InFlight, MIN_CLAIM, Schedule, SourceId, sizing};
 
-/// A lane whose host has less than this share of the fastest one's speed rests: its claims would only make the end late.
+/// A lane whose host has less than this share of the fastest one's speed rests: its claims would only make the end
+/// late.
 const WORTH: f64 = 1.0 / 20.0;
 
 /// The speed in bytes per second against which a companion is measured while no other lane's speed is known.
@@ -105,7 +106,8 @@ impl Schedule {
         self.list(file);
     }
 
-    /// A companion joins, unless it serves the file already, its last claims have not ended, or another lane has its host.
+    /// A companion joins, unless it serves the file already, its last claims have not ended, or another lane has its
+    /// host.
     pub fn join(&mut self, file: FileId, source: SourceId, host: HostId) -> bool {
         let state = &mut self.files[file.0];
         if state.lanes.iter().any(|lane| lane.source == source || (lane.joined && lane.host == host)) {
@@ -134,8 +136,8 @@ impl Schedule {
         revoked
     }
 
-    /// Moves a lane and its claims in flight to another host, the end of a redirect. Returns false if another lane has that host:
-    /// then the companion of the two leaves.
+    /// Moves a lane and its claims in flight to another host, the end of a redirect. Returns false if another lane has
+    /// that host: then the companion of the two leaves.
     pub fn set_host(&mut self, file: FileId, source: SourceId, host: HostId) -> bool {
         let Some(at) = self.files[file.0].lanes.iter().position(|lane| lane.source == source && lane.joined)
         else {
@@ -220,9 +222,9 @@ impl Schedule {
         Some(host.median_rate? * host.ramp.target().min(self.limits.per_host) as f64)
     }
 
-    /// The order of a file's hosts for the next connection. A host that is due comes first. The square of a connection's speed
-    /// leads most of a scarce budget to fast connections; the count keeps a host whose speed was measured with other numbers
-    /// from getting or losing all at once.
+    /// The order of a file's hosts for the next connection. A host that is due comes first. The square of a
+    /// connection's speed leads most of a scarce budget to fast connections; the count keeps a host whose speed was
+    /// measured with other numbers from getting or losing all at once.
     pub(super) fn appeal(&self, id: FileId, host: HostId, now: Duration) -> f64 {
         let file = &self.files[id.0];
         let Some(lane) = file.joined().find(|lane| lane.host == host).filter(|_| file.is_shared()) else {
@@ -252,8 +254,8 @@ impl Schedule {
         }
     }
 
-    /// The speed and latency of a new connection for this file: at the claim's own host, which has this `median`, or at the
-    /// fastest lane's.
+    /// The speed and latency of a new connection for this file: at the claim's own host, which has this `median`, or at
+    /// the fastest lane's.
     pub(super) fn fastest_for(
         &self,
         flight: &InFlight,

@@ -2,9 +2,9 @@
 //!
 //! It starts with two. While the total speed grows with the number, the ramp doubles it. Where the speed grows in full
 //! measure, the host caps each connection, and the next step is two doublings. When the speed does not grow, the ramp
-//! returns to the number that the speed needed, and measures again from time to time. A loopback or a fast line ends with
-//! a few connections; a CDN that caps each connection ends at the ceiling within a few round trips. A refusal (429, 503,
-//! a reset at connect) sets the number that the host allows.
+//! returns to the number that the speed needed, and measures again from time to time. A loopback or a fast line ends
+//! with a few connections; a CDN that caps each connection ends at the ceiling within a few round trips. A refusal
+//! (429, 503, a reset at connect) sets the number that the host allows.
 //!
 //! A measurement begins once every allowed connection has received its first byte. It lasts at least two first-byte
 //! latencies, so that handshakes do not count against a distant host.
@@ -171,8 +171,8 @@ impl ConnectionRamp {
         self.state = State::Holding { until: now + self.pause, since: now, bytes: self.bytes };
     }
 
-    /// Advances the time. `active` connections are open and `flowing` of them have received bytes. `starved` is true if no
-    /// unclaimed byte is left for more connections.
+    /// Advances the time. `active` connections are open and `flowing` of them have received bytes. `starved` is true if
+    /// no unclaimed byte is left for more connections.
     pub(super) fn tick(&mut self, now: Duration, active: usize, flowing: usize, starved: bool) {
         match self.state {
             State::Filling { .. } if starved => self.state = State::Filling { since: None },
@@ -199,8 +199,8 @@ impl ConnectionRamp {
             State::Holding { until, since, bytes } if now.saturating_sub(since) >= WATCH => {
                 let speed = (self.bytes - bytes) as f64 / now.saturating_sub(since).as_secs_f64();
                 if !starved && self.measured.is_some_and(|(_, measured)| speed < measured * SHARE) {
-                    // Some hosts send the first seconds of a response at once and then keep to a rate, most likely one for
-                    // each connection. The measurement saw the burst; this is the rate.
+                    // Some hosts send the first seconds of a response at once and then keep to a rate, most likely one
+                    // for each connection. The measurement saw the burst; this is the rate.
                     self.measured = Some((self.target, speed));
                     self.target = (self.target * 4).min(self.ceiling);
                     self.state = State::Filling { since: None };

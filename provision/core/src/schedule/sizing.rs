@@ -109,7 +109,8 @@ impl Meter {
         self.rate.or_else(early)
     }
 
-    /// The current speed: the smoothed speed, lowered by a silence. A connection without a measurement counts as `usual`.
+    /// The current speed: the smoothed speed, lowered by a silence. A connection without a measurement counts as
+    /// `usual`.
     pub(super) fn current_rate(&self, usual: f64) -> f64 {
         let seen = self.bytes as f64 / self.elapsed.as_secs_f64().max(0.001);
         let silent = self.elapsed > WINDOW * 5;

@@ -341,7 +341,8 @@ fn what_a_crawling_connection_leaves_of_an_undivided_range_gets_one_claim() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
-    /// Pieces that are dropped at random, while claims of the rest are in flight, are written again, and no other byte is.
+    /// Pieces that are dropped at random, while claims of the rest are in flight, are written again, and no other byte
+    /// is.
     #[test]
     fn ranges_that_are_given_back_are_fetched_again_and_no_other_byte_is(
         size in 1u64..40_000_000,

@@ -176,8 +176,8 @@ impl LockAttempt {
         }
         self.watch = None;
         if exclusive && !is_new {
-            // Left by a run that was killed, or planted: it may be another file's second name, or another user's. Only a file that
-            // this run has created is written.
+            // Left by a run that was killed, or planted: it may be another file's second name, or another user's. Only
+            // a file that this run has created is written.
             directory.remove(NAME)?;
             let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
             return Ok(None);

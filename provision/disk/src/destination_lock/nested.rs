@@ -1,12 +1,12 @@
-//! Runs whose destinations lie in each other: `models`, and `models/checkpoints`. Both write the same directories, so they take turns
-//! as two runs in one destination do.
+//! Runs whose destinations lie in each other: `models`, and `models/checkpoints`. Both write the same directories, so
+//! they take turns as two runs in one destination do.
 //!
-//! A run takes its own lock first and then looks at the others' locks. So of two runs that start at the same time, at least one sees
-//! the other. If a directory above is locked, the run gives its own lock back; if one below is, it keeps its own and waits. So no two
-//! runs wait for each other: the run above goes first.
+//! A run takes its own lock first and then looks at the others' locks. So of two runs that start at the same time, at
+//! least one sees the other. If a directory above is locked, the run gives its own lock back; if one below is, it keeps
+//! its own and waits. So no two runs wait for each other: the run above goes first.
 //!
-//! Only a look is taken: a lock file of another directory is neither created nor written nor removed. A run sees no lock above a mount
-//! that its container does not have. The part's own `flock` protects what both write then.
+//! Only a look is taken: a lock file of another directory is neither created nor written nor removed. A run sees no
+//! lock above a mount that its container does not have. The part's own `flock` protects what both write then.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,8 +26,8 @@ use crate::file_stat::FileId;
 use provision_core::model_path::directories_above;
 
 impl DestinationLock {
-    /// A run that holds a directory above the destination: its lock's path and its holder, for a message. `own` are other locks of
-    /// this run.
+    /// A run that holds a directory above the destination: its lock's path and its holder, for a message. `own` are
+    /// other locks of this run.
     pub fn held_above(&self, destination: &Destination, own: &[&Self]) -> Option<String> {
         let own: Vec<_> = own.iter().filter_map(|lock| lock.identity()).collect();
         let root = self.exclusive.then(|| destination.root().path().canonicalize_utf8().ok())??;
@@ -64,15 +64,17 @@ impl DestinationLock {
         rustix::fs::fstat(&self.file).map(|stat| FileId::of(&stat)).ok()
     }
 
-    /// The users whose lock above the destination counts: this one, as the system and as the volume number it, root, and the
-    /// destination's owner. Every user can lock a file in a directory such as `/tmp`, and would stop every run below it.
+    /// The users whose lock above the destination counts: this one, as the system and as the volume number it, root,
+    /// and the destination's owner. Every user can lock a file in a directory such as `/tmp`, and would stop every run
+    /// below it.
     fn trusted_owners(&self, destination: &Destination) -> Vec<u32> {
         let shown = [&*self.file, destination.root().handle()].map(rustix::fs::fstat);
         let shown = shown.into_iter().flatten().map(|stat| stat.st_uid);
         shown.chain([rustix::process::geteuid().as_raw(), 0]).collect()
     }
 
-    /// The holder of the lock file at `path`, if it is held and its owner is trusted; `shown` is its path for a message.
+    /// The holder of the lock file at `path`, if it is held and its owner is trusted; `shown` is its path for a
+    /// message.
     fn holder_of(
         &self,
         at: impl AsFd,

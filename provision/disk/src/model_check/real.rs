@@ -55,7 +55,8 @@ enum Act {
     Short,
     Lie,
     Kill,
-    /// A kill, and the first page of the part has zeros: a power cut before its sync. Only with a list, which needs no journal.
+    /// A kill, and the first page of the part has zeros: a power cut before its sync. Only with a list, which needs no
+    /// journal.
     Cut,
 }
 

@@ -63,8 +63,8 @@ struct Lane<'a> {
 }
 
 impl PartFile {
-    /// Copies pieces of which the part has no byte, by the cheapest method that the file systems have. Before each block,
-    /// `step` gets the number of bytes copied since its last call and says whether to go on.
+    /// Copies pieces of which the part has no byte, by the cheapest method that the file systems have. Before each
+    /// block, `step` gets the number of bytes copied since its last call and says whether to go on.
     ///
     /// # Errors
     /// The part cannot be written, or `step` says no; the pieces that are proven stay in both cases.
@@ -76,8 +76,8 @@ impl PartFile {
         self.copy_pieces_by(CopyMethod::Kernel, copies, step)
     }
 
-    /// Copies what is missing from a file that should have the same bytes, piece by piece. A file of which no sample is right is another
-    /// one, and not read to its end.
+    /// Copies what is missing from a file that should have the same bytes, piece by piece. A file of which no sample is
+    /// right is another one, and not read to its end.
     ///
     /// # Errors
     /// [`CopyError::Source`] if no sample is right because they cannot be read.

@@ -1,8 +1,8 @@
 //! The running digests of a part: threads hash the contiguous bytes of its pieces while the rest arrives.
 //!
-//! Each piece has one hasher behind the part's mutex. A thread takes it out, hashes without the mutex, puts it back, and
-//! checks for bytes written meanwhile: their writer found the hasher taken. So every written byte is hashed by some thread.
-//! Two pieces, of one part or of two, can be hashed side by side, at little more than the price of one.
+//! Each piece has one hasher behind the part's mutex. A thread takes it out, hashes without the mutex, puts it back,
+//! and checks for bytes written meanwhile: their writer found the hasher taken. So every written byte is hashed by some
+//! thread. Two pieces, of one part or of two, can be hashed side by side, at little more than the price of one.
 
 use super::part_file::PartFile;
 use super::piece_state::{PieceEnd, ReadyPiece, WrongPiece};
@@ -108,8 +108,8 @@ impl HasherGuard<'_> {
         self.ready
     }
 
-    /// The piece's generation. Bytes that were written in an earlier one ([`Written::generation`](super::Written::generation))
-    /// must not be hashed.
+    /// The piece's generation. Bytes that were written in an earlier one
+    /// ([`Written::generation`](super::Written::generation)) must not be hashed.
     pub fn generation(&self) -> u64 {
         self.generation
     }

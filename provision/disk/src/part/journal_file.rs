@@ -1,7 +1,7 @@
 //! The journal of a part on disk: appended records, and the rewrite that keeps it short.
 //!
-//! An open or a write that fails (ENOSPC, EDQUOT) becomes a [`StoreError`] that ends the file. The part and the earlier records stay,
-//! and the next run resumes from them.
+//! An open or a write that fails (ENOSPC, EDQUOT) becomes a [`StoreError`] that ends the file. The part and the earlier
+//! records stay, and the next run resumes from them.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -102,8 +102,8 @@ impl JournalFile {
         self.directory.remove(&self.names.journal).map(drop)
     }
 
-    /// Creates it, or opens the one that this process has written. Replaces any other: a symlink, a FIFO, a file with a second name
-    /// or another user's.
+    /// Creates it, or opens the one that this process has written. Replaces any other: a symlink, a FIFO, a file with a
+    /// second name or another user's.
     fn open(&self) -> std::io::Result<File> {
         let mut file = match self.open_with(OFlags::CREATE | OFlags::EXCL) {
             Err(Errno::EXIST) => match self.open_with(OFlags::empty()) {

@@ -1,8 +1,8 @@
 //! Leftovers: parts, journals and temporary files of runs that have ended, below a whole destination.
 //!
-//! A name has the shape of [`FileNames`]: `.NAME.DIGEST.part`, with the owner in it on volumes without locks. A part that
-//! another process may still write is no leftover: its `flock` is held, or its owner is not known to be dead and wrote to
-//! it within the last day.
+//! A name has the shape of [`FileNames`]: `.NAME.DIGEST.part`, with the owner in it on volumes without locks. A part
+//! that another process may still write is no leftover: its `flock` is held, or its owner is not known to be dead and
+//! wrote to it within the last day.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
@@ -62,8 +62,8 @@ impl PartLeftover {
             && own.is_some_and(|own| own.is_empty() || own.starts_with('.'))
     }
 
-    /// Removes its files, and syncs nothing: after a power cut it is a leftover again. Returns false, and removes nothing, if
-    /// another process has locked the part.
+    /// Removes its files, and syncs nothing: after a power cut it is a leftover again. Returns false, and removes
+    /// nothing, if another process has locked the part.
     pub fn remove(&self, destination: &Destination) -> Result<bool, StoreError> {
         let Some(directory) = destination.directory(&self.directory, false)? else { return Ok(true) };
         let _held: Option<File> = match lock_part(&directory, &self.stem) {
@@ -73,7 +73,8 @@ impl PartLeftover {
                 return Err(StoreError::of("locking it", &directory.path().join(&self.stem), error));
             }
         };
-        // A part without its journal is dropped by a run; a journal without its part is ignored. So the order does not matter.
+        // A part without its journal is dropped by a run; a journal without its part is ignored. So the order does not
+        // matter.
         self.names.iter().try_for_each(|name| directory.remove(name).map(drop))?;
         Ok(true)
     }
@@ -85,8 +86,8 @@ impl PartLeftover {
     }
 }
 
-/// Finds the leftovers in `directories`. `now` is in seconds since 1970. A temporary file counts if a part has the same stem,
-/// or if `is_ours` knows the file that it was written for.
+/// Finds the leftovers in `directories`. `now` is in seconds since 1970. A temporary file counts if a part has the same
+/// stem, or if `is_ours` knows the file that it was written for.
 pub fn part_leftovers(
     destination: &Destination,
     directories: SearchedDirectories<'_>,

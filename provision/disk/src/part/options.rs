@@ -15,7 +15,8 @@ pub struct PartOptions<'a> {
     pub pieces: Option<Arc<PieceList>>,
     /// The most threads that hash pieces, or copy them: 16 at most. A file without a list is hashed by one.
     pub threads: usize,
-    /// Makes the list of a file without one while its bytes are hashed: see [`PartFile::take_list`](super::PartFile::take_list).
+    /// Makes the list of a file without one while its bytes are hashed: see
+    /// [`PartFile::take_list`](super::PartFile::take_list).
     pub makes_list: bool,
 }
 

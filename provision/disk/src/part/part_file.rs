@@ -43,8 +43,8 @@ pub struct Written {
     pub is_next: bool,
     /// The number of bytes of the whole part that can be hashed: see [`PartFile::ready`].
     pub ready: u64,
-    /// Counts the times that bytes were dropped. Bytes kept in memory from an earlier generation than their piece's must
-    /// not be hashed.
+    /// Counts the times that bytes were dropped. Bytes kept in memory from an earlier generation than their piece's
+    /// must not be hashed.
     pub generation: u64,
 }
 
@@ -103,9 +103,9 @@ impl State {
 }
 
 impl PartFile {
-    /// Opens the part of `model`, or creates it. Keeps the bytes that are right: with a list, the pieces that it proves by
-    /// reading them; without one, the ranges of the journal whose checksum matches. Before each block, `keep_going` says
-    /// whether to go on.
+    /// Opens the part of `model`, or creates it. Keeps the bytes that are right: with a list, the pieces that it proves
+    /// by reading them; without one, the ranges of the journal whose checksum matches. Before each block, `keep_going`
+    /// says whether to go on.
     pub fn open<'a>(
         destination: &Destination,
         model: &Model,
@@ -179,8 +179,8 @@ impl PartFile {
         Ok(part)
     }
 
-    /// The number of bytes that a run with this list could resume from, verified by reading. Changes nothing, for a dry run. Zero if
-    /// there is no part.
+    /// The number of bytes that a run with this list could resume from, verified by reading. Changes nothing, for a dry
+    /// run. Zero if there is no part.
     pub fn resumable_bytes(
         destination: &Destination,
         model: &Model,
@@ -296,8 +296,8 @@ impl PartFile {
         !self.list.is_whole()
     }
 
-    /// The list that a part opened with `makes_list` has made of its bytes. `None` if not all of them are hashed, or if the
-    /// file needs no list.
+    /// The list that a part opened with `makes_list` has made of its bytes. `None` if not all of them are hashed, or if
+    /// the file needs no list.
     pub fn take_list(&self) -> Option<PieceList> {
         self.state_when_idle().pieces.take_list()
     }
@@ -307,8 +307,8 @@ impl PartFile {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Ends a file of unknown length at `size`: the part was opened with a limit. The bytes up to there are written, and no
-    /// journal lists any of them.
+    /// Ends a file of unknown length at `size`: the part was opened with a limit. The bytes up to there are written,
+    /// and no journal lists any of them.
     pub fn end_at(&self, size: u64) {
         debug_assert!(
             self.contains(ByteRange::new(0, size)) && size <= self.size(),
@@ -467,9 +467,9 @@ impl PartFile {
         Ok(())
     }
 
-    /// Takes these wrong pieces out of the part and of its journal. No write to them may be in progress.
-    /// Their bytes stay in the file until others are written over them. A record of the journal that has bytes of a wrong
-    /// piece goes with it: its other bytes are lost to a run without the list, which trusts nothing else.
+    /// Takes these wrong pieces out of the part and of its journal. No write to them may be in progress. Their bytes
+    /// stay in the file until others are written over them. A record of the journal that has bytes of a wrong piece
+    /// goes with it: its other bytes are lost to a run without the list, which trusts nothing else.
     pub fn drop_wrong(&self, wrong: &[WrongPiece]) -> Result<(), StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.lock_journal();

@@ -1,8 +1,8 @@
 //! The state of a part's pieces: which have bytes to hash, which are proven, which are wrong.
 //!
-//! A piece that has bytes has a hasher, until it is proven. A thread takes the hasher out, hashes without the part's mutex,
-//! and puts it back. A file without a list is one piece. Its digest decides only when the part is verified, because the
-//! bytes of an unpinned file are complete before its digest is known.
+//! A piece that has bytes has a hasher, until it is proven. A thread takes the hasher out, hashes without the part's
+//! mutex, and puts it back. A file without a list is one piece. Its digest decides only when the part is verified,
+//! because the bytes of an unpinned file are complete before its digest is known.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -314,7 +314,8 @@ impl Pieces {
         self.unproven == 0
     }
 
-    /// The digest of a file without a list, as far as it is hashed, and the number of hashed bytes. No thread has the hasher.
+    /// The digest of a file without a list, as far as it is hashed, and the number of hashed bytes. No thread has the
+    /// hasher.
     pub(super) fn whole(&self) -> (Sha256, u64) {
         let progress = self.open.get(&0);
         let hasher = progress.and_then(|progress| progress.hasher.as_ref());

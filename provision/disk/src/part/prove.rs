@@ -20,7 +20,8 @@ struct Lane<'a> {
 }
 
 impl PartFile {
-    /// Reads the bytes back that can be hashed, and hashes them. Returns once all are hashed, or other threads have them.
+    /// Reads the bytes back that can be hashed, and hashes them. Returns once all are hashed, or other threads have
+    /// them.
     pub fn hash_ready(&self) -> Result<(), StoreError> {
         self.hash_ready_while(&mut || true)
     }
@@ -30,8 +31,8 @@ impl PartFile {
         self.hash_on_threads(None, keep_going)
     }
 
-    /// Proves the pieces of a part that was just opened, and drops the others, those that cannot be read included. Returns the proven ranges with their
-    /// checksums, for the journal.
+    /// Proves the pieces of a part that was just opened, and drops the others, those that cannot be read included.
+    /// Returns the proven ranges with their checksums, for the journal.
     pub(super) fn prove_claimed(
         &self,
         keep_going: &mut dyn FnMut() -> bool,

@@ -100,8 +100,9 @@ pub(super) fn claimed_pieces(file: &File, list: &PieceList) -> io::Result<RangeS
     Ok(claimed)
 }
 
-/// Opens or creates a part and locks it. A part that is not this process's own is replaced: it is a symlink or a FIFO, has a second
-/// name, or belongs to another user, who may change it after the install. An earlier run as another user counts as such.
+/// Opens or creates a part and locks it. A part that is not this process's own is replaced: it is a symlink or a FIFO,
+/// has a second name, or belongs to another user, who may change it after the install. An earlier run as another user
+/// counts as such.
 pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<File, StoreError> {
     let name = names.part.as_str();
     let path = directory.path().join(name);
@@ -151,11 +152,12 @@ pub(super) fn lock_existing(directory: &Directory, name: &str) -> Result<Option<
     }
 }
 
-/// Locks a part that this process may not write, such as another user's, for as long as the result lives. The lock is a shared one: NFS
-/// refuses an exclusive one to a reader.
+/// Locks a part that this process may not write, such as another user's, for as long as the result lives. The lock is a
+/// shared one: NFS refuses an exclusive one to a reader.
 ///
 /// # Errors
-/// [`StoreError::PartBusy`] if another process works on it, or may do so: another user's part that cannot be read hides its lock.
+/// [`StoreError::PartBusy`] if another process works on it, or may do so: another user's part that cannot be read hides
+/// its lock.
 fn lock_unwritable(directory: &Directory, name: &str) -> Result<Option<File>, StoreError> {
     let path = directory.path().join(name);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -206,8 +208,8 @@ fn lock_as(file: &File, path: &Utf8Path, operation: FlockOperation) -> Result<()
     }
 }
 
-/// True if `held` is a regular file with one name that belongs to this user. Some volumes give every file another owner: there, a
-/// new file under the name `temporary` has the same one.
+/// True if `held` is a regular file with one name that belongs to this user. Some volumes give every file another
+/// owner: there, a new file under the name `temporary` has the same one.
 fn is_own(directory: &Directory, temporary: &str, held: &Stat) -> Result<bool, StoreError> {
     if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink != 1 {
         return Ok(false);

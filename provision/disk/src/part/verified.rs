@@ -1,5 +1,5 @@
-//! The verified part: a type, not a flag (I5). [`PartFile::verify`] is the only code that creates one: by the digest of the
-//! whole file, or by that of each piece of the list that the lock pins.
+//! The verified part: a type, not a flag (I5). [`PartFile::verify`] is the only code that creates one: by the digest of
+//! the whole file, or by that of each piece of the list that the lock pins.
 
 use std::sync::{Arc, PoisonError};
 
@@ -31,7 +31,8 @@ impl PartFile {
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the digest differs; the bytes stay until [`PartFile::reset`] or
-    /// [`PartFile::remove`]. [`StoreError::WrongPieces`] if pieces differ; they stay until [`PartFile::drop_wrong`]. The error of an earlier failed sync; the part is gone then.
+    /// [`PartFile::remove`]. [`StoreError::WrongPieces`] if pieces differ; they stay until [`PartFile::drop_wrong`].
+    /// The error of an earlier failed sync; the part is gone then.
     pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
         self.verify_while(|| true)
     }

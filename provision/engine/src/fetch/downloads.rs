@@ -64,7 +64,8 @@ impl Collector<'_> {
         downloads
     }
 
-    /// The part of an earlier run beside the target, which the plan did not open: it had a local file to copy, and that was wrong.
+    /// The part of an earlier run beside the target, which the plan did not open: it had a local file to copy, and that
+    /// was wrong.
     fn unopened_part(&self, model: &Model) -> Option<Box<PartFile>> {
         let list = self.lists.of(model);
         if self.force

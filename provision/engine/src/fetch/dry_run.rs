@@ -1,5 +1,5 @@
-//! A dry run: it makes and reports the plan, and changes nothing on disk. So does a run that may not write to its destination: it is
-//! done if the set is complete.
+//! A dry run: it makes and reports the plan, and changes nothing on disk. So does a run that may not write to its
+//! destination: it is done if the set is complete.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -131,7 +131,8 @@ pub(super) fn without_writing(
     Ok(Report::all_present(&job.models, started, false))
 }
 
-/// Says that more may be here than the plan says: a run fetches lists that this machine lacks, and a dry run asks no host.
+/// Says that more may be here than the plan says: a run fetches lists that this machine lacks, and a dry run asks no
+/// host.
 fn warn_of_unasked(job: &Job<'_>, lists: &PieceLists, items: &[Item]) {
     let is_unknown = |model: &Model| model.pieces.is_some() && lists.of(model).is_none();
     let unknown = to_fetch(items).filter(|index| is_unknown(job.models[*index])).count();

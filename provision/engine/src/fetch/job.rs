@@ -88,7 +88,8 @@ impl Job<'_> {
         *self.interrupted.borrow()
     }
 
-    /// The piece lists of the models; `destination` is this job's, if it exists. A run that changes nothing asks for none.
+    /// The piece lists of the models; `destination` is this job's, if it exists. A run that changes nothing asks for
+    /// none.
     pub(super) fn piece_lists(&self, destination: Option<Arc<Destination>>) -> Arc<PieceLists> {
         let lists = PieceLists::on_disk(&self.lists, destination, self.observer.clone());
         let lists = lists.with_stores(&self.stores);

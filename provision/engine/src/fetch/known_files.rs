@@ -1,9 +1,9 @@
-//! Files of this machine whose piece lists are known: installed ones, objects of the caches, files of the stores that are directories,
-//! and baked ones.
+//! Files of this machine whose piece lists are known: installed ones, objects of the caches, files of the stores that
+//! are directories, and baked ones.
 //!
-//! A list describes the file with its digest. A file is taken for that one by the digest that a marker, the lock or its own name
-//! states, and otherwise by its length, where a file that is wanted or baked has it. No file is read to find out: each piece is
-//! proven when it is copied.
+//! A list describes the file with its digest. A file is taken for that one by the digest that a marker, the lock or its
+//! own name states, and otherwise by its length, where a file that is wanted or baked has it. No file is read to find
+//! out: each piece is proven when it is copied.
 
 use std::collections::{HashMap, HashSet};
 
@@ -52,7 +52,8 @@ pub(super) struct KnownFiles<'a> {
 }
 
 impl<'a> KnownFiles<'a> {
-    /// The files of the lock's `models`, and of the destination's markers. `wanted` are the run's files that lack bytes.
+    /// The files of the lock's `models`, and of the destination's markers. `wanted` are the run's files that lack
+    /// bytes.
     pub(super) fn of(
         destination: Option<&'a Destination>,
         sources: LocalSources<'a>,

@@ -1,8 +1,8 @@
-//! Local sources: files baked into the image, objects of the caches, of stores that are directories, and files of other programs'
-//! stores, in this order.
+//! Local sources: files baked into the image, objects of the caches, of stores that are directories, and files of other
+//! programs' stores, in this order.
 //!
-//! None of them is trusted. A candidate has the right length. It is proven while it is copied, or before it is linked, by its piece list if
-//! there is one. A wrong candidate is reported and skipped; the right pieces of one are kept.
+//! None of them is trusted. A candidate has the right length. It is proven while it is copied, or before it is linked,
+//! by its piece list if there is one. A wrong candidate is reported and skipped; the right pieces of one are kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -76,7 +76,8 @@ pub(super) struct OtherCache {
 }
 
 impl OtherCache {
-    /// Opens it; `None` if it cannot be read, or if it is the destination or the run's own cache. Without it, a run downloads.
+    /// Opens it; `None` if it cannot be read, or if it is the destination or the run's own cache. Without it, a run
+    /// downloads.
     pub(super) fn open(
         local: &Local,
         destination: Option<&Destination>,
@@ -151,8 +152,8 @@ pub(super) fn open_cache(path: &Utf8Path, observer: &dyn Observer) -> Option<Cac
 }
 
 impl LocalSources<'_> {
-    /// The local files that should have the model's bytes, the best first. A file of another length is skipped, and so is an object that is
-    /// the `wrong` file in the model's place.
+    /// The local files that should have the model's bytes, the best first. A file of another length is skipped, and so
+    /// is an object that is the `wrong` file in the model's place.
     pub(super) fn candidates(
         &self,
         model: &Model,
@@ -468,8 +469,8 @@ impl LocalCopier<'_> {
         }
     }
 
-    /// The list to blame if `source`, the file of `from`, is not what `model` has with the same digest: that of the model if the file
-    /// has the digest, that of the file if it proves other bytes.
+    /// The list to blame if `source`, the file of `from`, is not what `model` has with the same digest: that of the
+    /// model if the file has the digest, that of the file if it proves other bytes.
     fn mistaken_list(
         &self,
         (model, from): (&Model, &Model),

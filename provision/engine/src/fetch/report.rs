@@ -34,8 +34,8 @@ pub struct FileReport {
     pub size: u64,
     /// The way the file was installed; `None` if it is missing.
     pub result: Result<Option<Outcome>, FileError>,
-    /// The source of its last bytes, without its query, or the file of another program's store that had them. `None` if no request
-    /// was made.
+    /// The source of its last bytes, without its query, or the file of another program's store that had them. `None` if
+    /// no request was made.
     pub source: Option<String>,
     /// The bytes of each source, if several or a store gave some.
     pub sources: Vec<SourceBytes>,

@@ -1,12 +1,14 @@
-//! Pieces of missing files that other files of this machine have: copied before a byte is fetched, and proven like any byte.
+//! Pieces of missing files that other files of this machine have: copied before a byte is fetched, and proven like any
+//! byte.
 //!
-//! 1. Pieces are found by their digests in the files whose lists are known: the version that was installed under the same path,
-//!    other models, cache objects, baked files. A piece that is wrong in one place is looked for in others. A file with several wrong
-//!    pieces is left out.
-//! 2. What is left is looked for at its own offset in the files that should have been this one: the file in its place, and local
-//!    copies that were wrong. A file of which no sample is right is another file, and is not read to its end.
+//! 1. Pieces are found by their digests in the files whose lists are known: the version that was installed under the
+//!    same path, other models, cache objects, baked files. A piece that is wrong in one place is looked for in others.
+//!    A file with several wrong pieces is left out.
+//! 2. What is left is looked for at its own offset in the files that should have been this one: the file in its place,
+//!    and local copies that were wrong. A file of which no sample is right is another file, and is not read to its end.
 //!
-//! The bytes go into the file's part: its final name keeps the old file until the new one is proven and renamed. Sources are only read.
+//! The bytes go into the file's part: its final name keeps the old file until the new one is proven and renamed.
+//! Sources are only read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,7 +130,8 @@ impl<'a> PieceReuse<'a> {
         }
     }
 
-    /// Says for each file of a plan how many bytes of it other files should have, by their lists and by what the plan has read.
+    /// Says for each file of a plan how many bytes of it other files should have, by their lists and by what the plan
+    /// has read.
     pub(super) fn estimate(&self, plan: &mut [Item]) {
         let lacking = |(index, item): (usize, &Item)| {
             let list = match &item.plan {
@@ -312,7 +315,8 @@ impl<'a> PieceReuse<'a> {
         Ok(())
     }
 
-    /// Copies what a file lacks from `source`, which should have been this file, and of which the ranges `wrong` are known to be wrong.
+    /// Copies what a file lacks from `source`, which should have been this file, and of which the ranges `wrong` are
+    /// known to be wrong.
     fn copy_at_own_offsets(
         &self,
         file: &mut Lacking<'_>,
@@ -401,7 +405,8 @@ impl<'a> PieceReuse<'a> {
 }
 
 impl Lacking<'_> {
-    /// Its number, its list, and the positions of the pieces that it lacks. `None` if it lacks none, or its disk failed.
+    /// Its number, its list, and the positions of the pieces that it lacks. `None` if it lacks none, or its disk
+    /// failed.
     fn lacking(&self) -> Option<(u32, Arc<PieceList>, Vec<usize>)> {
         let pieces = match &self.download.part {
             _ if self.reused.error.is_some() => Vec::new(),

@@ -1,10 +1,12 @@
-//! Stores of other programs on this machine that may hold a model's bytes: the Hugging Face cache, ollama, a folder of any layout.
+//! Stores of other programs on this machine that may hold a model's bytes: the Hugging Face cache, ollama, a folder of
+//! any layout.
 //!
-//! A store is only read: a run makes no file, no lock and no mark in it. It is searched at the first file that is missing, so a set
-//! that is complete costs nothing. What is found there is no more trusted than an origin.
+//! A store is only read: a run makes no file, no lock and no mark in it. It is searched at the first file that is
+//! missing, so a set that is complete costs nothing. What is found there is no more trusted than an origin.
 //!
-//! A file whose name states the digest comes first, then files with the model's name, then others of its size. The last may be other
-//! models: fine-tunes of one model all have its size. So only a few of them are read, and each at most once in a run.
+//! A file whose name states the digest comes first, then files with the model's name, then others of its size. The last
+//! may be other models: fine-tunes of one model all have its size. So only a few of them are read, and each at most
+//! once in a run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -39,7 +41,8 @@ pub struct Reuse {
 pub struct Store {
     /// The directory.
     pub path: Utf8PathBuf,
-    /// The other program's variable that names it. `None` if the user did: a store that is not there is then worth a warning.
+    /// The other program's variable that names it. `None` if the user did: a store that is not there is then worth a
+    /// warning.
     pub variable: Option<&'static str>,
 }
 
@@ -71,7 +74,8 @@ pub(super) struct FoundFile {
     pub(super) likeness: Likeness,
     /// The number of its store.
     pub(super) store: usize,
-    /// A hard link to it is wanted and possible: it lies on the file system of the model's directory, and no other user can change it.
+    /// A hard link to it is wanted and possible: it lies on the file system of the model's directory, and no other user
+    /// can change it.
     pub(super) as_link: bool,
 }
 

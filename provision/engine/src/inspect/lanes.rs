@@ -1,6 +1,6 @@
-//! Hashes files piece by piece, on several threads. A file with a piece list is cut into runs of pieces, so that all threads work
-//! on it; one without a list is a single piece. Each thread reads two runs at a time, because two digests side by side take
-//! little longer than one.
+//! Hashes files piece by piece, on several threads. A file with a piece list is cut into runs of pieces, so that all
+//! threads work on it; one without a list is a single piece. Each thread reads two runs at a time, because two digests
+//! side by side take little longer than one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,8 +1,8 @@
 //! Fetches lists: from the site's stores in their order, then from below the addresses of the locks.
 //!
-//! A list saves time, so little is spent on it. A place that fails is asked once more if that may help at once, and then no more in
-//! this run; one that does not have a list is asked for the next one. A few lists are fetched at a time, within a budget of memory: a
-//! place may send as many bytes as the longest list of the model has.
+//! A list saves time, so little is spent on it. A place that fails is asked once more if that may help at once, and
+//! then no more in this run; one that does not have a list is asked for the next one. A few lists are fetched at a
+//! time, within a budget of memory: a place may send as many bytes as the longest list of the model has.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,8 @@
-//! The lists that a destination keeps: those of the files that are installed there, so that the next version of a file finds its pieces.
+//! The lists that a destination keeps: those of the files that are installed there, so that the next version of a file
+//! finds its pieces.
 //!
-//! `.provision.pieces/HEX` in the root. Each is believed by the digest that is its name, so a torn one, or another user's, is none. No
-//! symlink is followed there. A destination that cannot be written keeps none.
+//! `.provision.pieces/HEX` in the root. Each is believed by the digest that is its name, so a torn one, or another
+//! user's, is none. No symlink is followed there. A destination that cannot be written keeps none.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,7 +38,8 @@ impl Kept {
         })
     }
 
-    /// Keeps a list, durably: a marker of the same text says that the lists are here, and no later run looks. Returns false if it cannot.
+    /// Keeps a list, durably: a marker of the same text says that the lists are here, and no later run looks. Returns
+    /// false if it cannot.
     pub(super) fn keep(&self, list: &Sha256, bytes: &[u8]) -> bool {
         let kept = |directory: Directory| directory.write_small(&list.to_string(), bytes).ok();
         self.directory(true).and_then(kept).is_some()
@@ -48,7 +50,8 @@ impl Kept {
         self.read(list, most).is_some_and(|bytes| Sha256::of(&bytes) == *list)
     }
 
-    /// Removes the lists whose file has none of the digests `needed`, and what killed runs left. No other run may be working here.
+    /// Removes the lists whose file has none of the digests `needed`, and what killed runs left. No other run may be
+    /// working here.
     pub(super) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
         let Some(directory) = self.directory(false) else { return Ok(()) };
         for (name, _) in unneeded(&self.0, needed)? {
@@ -58,7 +61,8 @@ impl Kept {
     }
 }
 
-/// The lists in the directory of kept lists that are of no file with one of the digests `needed`, with their lengths in bytes.
+/// The lists in the directory of kept lists that are of no file with one of the digests `needed`, with their lengths in
+/// bytes.
 ///
 /// # Errors
 /// The directory cannot be listed.

@@ -1,5 +1,5 @@
-//! Makes the piece lists of files that are on this machine. Each file is read once: the same bytes give its SHA-256, which has to be
-//! the lock's, and the digests of its pieces, so no list describes other bytes than the lock.
+//! Makes the piece lists of files that are on this machine. Each file is read once: the same bytes give its SHA-256,
+//! which has to be the lock's, and the digests of its pieces, so no list describes other bytes than the lock.
 
 use provision_core::event::Observer;
 use provision_core::lockfile::Model;
@@ -9,8 +9,8 @@ use provision_disk::Destination;
 use crate::inspect::{self, FileState, HashTarget};
 use crate::workers;
 
-/// Reads the files of `models` on `threads` threads, the largest first. Returns their states in the order of the models, and the lists
-/// of those that are right. A symlink counts as the file that it leads to.
+/// Reads the files of `models` on `threads` threads, the largest first. Returns their states in the order of the
+/// models, and the lists of those that are right. A symlink counts as the file that it leads to.
 pub fn make(
     destination: &Destination,
     models: &[&Model],

@@ -1,11 +1,13 @@
 //! A bucket of an S3-compatible store.
 //!
-//! A small file is one PUT, a larger one an upload of parts, each with its SHA-256, so the store verifies what it takes. The store's
-//! names of the parts (`ETag`) and their SHA-256 are kept with the upload's own name: an interrupted push lists the parts that are
-//! there, and sends the others. A part counts only if its kept digest is that of the bytes here: an earlier push may have sent a file
-//! that was wrong, and not every store verifies digests. A store that has lost the upload gets all of it again, and the user reads so.
+//! A small file is one PUT, a larger one an upload of parts, each with its SHA-256, so the store verifies what it
+//! takes. The store's names of the parts (`ETag`) and their SHA-256 are kept with the upload's own name: an interrupted
+//! push lists the parts that are there, and sends the others. A part counts only if its kept digest is that of the
+//! bytes here: an earlier push may have sent a file that was wrong, and not every store verifies digests. A store that
+//! has lost the upload gets all of it again, and the user reads so.
 //!
-//! Up to four parts are in flight: a distant store gives one connection less than the network has. An interruption costs these at most.
+//! Up to four parts are in flight: a distant store gives one connection less than the network has. An interruption
+//! costs these at most.
 //!
 //! The complete object is one that was not there before (`If-None-Match: *`): of two pushes at once, one writes.
 
@@ -167,7 +169,8 @@ async fn begin(session: &Session, at: &Resolved, model: &Model) -> Result<Upload
     Ok(state)
 }
 
-/// The parts that the store has, each with its length, and its name if the store gives one. `None` if the upload is lost.
+/// The parts that the store has, each with its length, and its name if the store gives one. `None` if the upload is
+/// lost.
 async fn listed(
     session: &Session,
     at: &Resolved,

@@ -53,7 +53,8 @@ impl DirectoryStore {
         Ok(if found == *digest { Held::There } else { Held::Wrong(found) })
     }
 
-    /// Reads a piece list of at most `at_most` bytes. Returns its length; `None` if it is not there, or has other bytes.
+    /// Reads a piece list of at most `at_most` bytes. Returns its length; `None` if it is not there, or has other
+    /// bytes.
     pub(super) fn read_list(&self, digest: &Sha256, at_most: u64) -> Result<Option<u64>, PushError> {
         let Some(place) = &self.0 else { return Ok(None) };
         let Found::File(stamp) = place.find(&named(digest)).map_err(PushError::Directory)? else {

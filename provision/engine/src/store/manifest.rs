@@ -1,8 +1,8 @@
 //! The manifest that holds files at a registry: a registry removes a blob that no manifest names.
 //!
-//! Its form is `ModelPack` (model-spec 0.0.7): each file is a raw layer, with its path in three annotations that tools read. A piece
-//! list is one, too, so a set with lists has another tag than the same set without, and neither push takes the other's lists away.
-//! The bytes follow from the files alone, so a second push makes the same manifest.
+//! Its form is `ModelPack` (model-spec 0.0.7): each file is a raw layer, with its path in three annotations that tools
+//! read. A piece list is one, too, so a set with lists has another tag than the same set without, and neither push
+//! takes the other's lists away. The bytes follow from the files alone, so a second push makes the same manifest.
 
 use serde_json::{Value, json};
 

@@ -208,7 +208,8 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a request until it is answered. It may be sent twice, so it has the same effect then. `transfer` counts its body.
+    /// Sends a request until it is answered. It may be sent twice, so it has the same effect then. `transfer` counts
+    /// its body.
     pub(super) async fn send(
         &self,
         to: &Resolved,

@@ -1,5 +1,5 @@
-//! A web server that takes PUT: nginx with `dav_methods`, or an HTTP cache. One request a file, which cannot be resumed: such servers
-//! answer 501 to a PUT with a range.
+//! A web server that takes PUT: nginx with `dav_methods`, or an HTTP cache. One request a file, which cannot be
+//! resumed: such servers answer 501 to a PUT with a range.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

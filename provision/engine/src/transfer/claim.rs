@@ -31,8 +31,8 @@ pub(super) struct ClaimTask {
     /// The connection has served a request before.
     pub(super) served: bool,
     pub(super) began: Duration,
-    /// The failed attempts to resolve the source when the claim was made. A task that starts late must not repeat a failure
-    /// that the coordinator has not heard of.
+    /// The failed attempts to resolve the source when the claim was made. A task that starts late must not repeat a
+    /// failure that the coordinator has not heard of.
     pub(super) unresolved: u64,
     pub(super) handle: Arc<Handle>,
 }

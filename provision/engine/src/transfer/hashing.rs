@@ -166,8 +166,8 @@ impl State {
         self.complete.len() + self.partial.len() > 1 || all().any(|waiting| waiting.ready >= ENOUGH)
     }
 
-    /// The next piece to hash: the oldest complete one, or else the one with the most bytes, which can be hashed side by side
-    /// with another for longest.
+    /// The next piece to hash: the oldest complete one, or else the one with the most bytes, which can be hashed side
+    /// by side with another for longest.
     fn pop(&mut self) -> Option<Piece> {
         if let Some(waiting) = self.complete.pop_front() {
             return Some(waiting.of);

@@ -22,8 +22,8 @@ pub(super) use pieces::PieceStep;
 
 use provision_http::sniff::SniffedContent;
 
-/// The fewest bytes gained since the last failure that count as progress. Any byte counted once: a source that gave one byte a
-/// request kept a good mirror waiting for ever (fault 90).
+/// The fewest bytes gained since the last failure that count as progress. Any byte counted once: a source that gave one
+/// byte a request kept a good mirror waiting for ever (fault 90).
 pub(super) const LEAST_GAIN: u64 = 64 << 10;
 
 /// The fewest after a stall, which takes half a minute.
@@ -95,8 +95,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The failures of one file so far, and the rules that follow from them.
 ///
-/// A failure that may pass moves the file to another source at once, and back when that one fails. The file is given up when
-/// every source that has not ended has failed [`RetryPolicy::retries`] times in a row, and no byte came for
+/// A failure that may pass moves the file to another source at once, and back when that one fails. The file is given up
+/// when every source that has not ended has failed [`RetryPolicy::retries`] times in a row, and no byte came for
 /// [`RetryPolicy::give_up_after`] (fault 96).
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
@@ -233,8 +233,8 @@ impl FilePolicy {
         Decision::Drain(Step::Restart)
     }
 
-    /// The origin sent more than the requested range. Once may be a mistake of its cache. If it always does, each claim costs
-    /// a connection and bytes that are thrown away, and one stream costs neither (fault 94).
+    /// The origin sent more than the requested range. Once may be a mistake of its cache. If it always does, each claim
+    /// costs a connection and bytes that are thrown away, and one stream costs neither (fault 94).
     pub(super) fn range_exceeded(&mut self) -> Decision {
         if self.is_plain() || !std::mem::replace(&mut self.exceeded, true) {
             return Decision::GoOn;
@@ -407,8 +407,8 @@ impl FilePolicy {
         }
     }
 
-    /// The host of the current source asks all requests for a wait until `until`: a file that only waits moves to a source
-    /// that stands by (fault 97).
+    /// The host of the current source asks all requests for a wait until `until`: a file that only waits moves to a
+    /// source that stands by (fault 97).
     pub(super) fn host_pauses(&mut self, reason: &str, now: Duration, until: Duration) -> Option<Decision> {
         let is_kept = self.pinned || until <= now + PATIENCE;
         let source = &mut self.sources[self.at];
@@ -427,8 +427,8 @@ impl FilePolicy {
         Move { reason, from, for_now: true, is_miss: false, throttled: None, start_over, wait, files: 1 }
     }
 
-    /// Another source that has not failed more often than `failures`, if it can be asked before the current one; of several,
-    /// the first.
+    /// Another source that has not failed more often than `failures`, if it can be asked before the current one; of
+    /// several, the first.
     fn stand_by(&self, failures: u32) -> Option<usize> {
         let count = self.sources.len();
         let others = (1..count).map(|step| (self.at + step) % count);
@@ -456,9 +456,9 @@ impl FilePolicy {
         self.end_source(SourceError::Sniffed { url, sniffed, written }, written, now)
     }
 
-    /// All bytes are written, and they do not have the lock's digest. If they came under several validators (`mixed`), the
-    /// source is read again as one stream, which has one validator (fault 95). `beside` is true if companions gave some: then
-    /// the lead reads the file again alone.
+    /// All bytes are written, and they do not have the lock's digest. If they came under several validators (`mixed`),
+    /// the source is read again as one stream, which has one validator (fault 95). `beside` is true if companions gave
+    /// some: then the lead reads the file again alone.
     pub(super) fn wrong_digest(
         &mut self,
         (expected, found, sniffed): (Sha256, Sha256, Option<SniffedContent>),

@@ -1,7 +1,8 @@
-//! Provenance: which source sent which bytes of a file in this run. A wrong piece is blamed on the source that alone sent it.
+//! Provenance: which source sent which bytes of a file in this run. A wrong piece is blamed on the source that alone
+//! sent it.
 //!
-//! Bytes of an earlier run, and bytes that were copied on this machine, have no source. A piece that is proven is forgotten, so
-//! the ranges are at most those of the pieces in progress.
+//! Bytes of an earlier run, and bytes that were copied on this machine, have no source. A piece that is proven is
+//! forgotten, so the ranges are at most those of the pieces in progress.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! Hosts that give no answer, and their failures in a row, over all files (fault 98).
 //!
-//! A file that fails at such a host takes over the host's row: four files cost what one costs. The head of an answer, also of a
-//! redirect, ends the row. During the wait after a failure no other failure counts, however many files meet it.
+//! A file that fails at such a host takes over the host's row: four files cost what one costs. The head of an answer,
+//! also of a redirect, ends the row. During the wait after a failure no other failure counts, however many files meet
+//! it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,8 +24,8 @@ pub(super) struct Row {
 pub(super) struct SilentHosts(HashMap<String, Row>);
 
 impl SilentHosts {
-    /// Counts a failure at `now` of a request that `began` earlier. `heard` is the time of the host's last answer. Returns the
-    /// row, and false if the failure belongs to the one before.
+    /// Counts a failure at `now` of a request that `began` earlier. `heard` is the time of the host's last answer.
+    /// Returns the row, and false if the failure belongs to the one before.
     pub(super) fn count(
         &mut self,
         host: &str,

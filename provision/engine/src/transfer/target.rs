@@ -1,4 +1,5 @@
-//! The shared state of a file in transfer: its part, and of each source the resolved address and the validator of its answers.
+//! The shared state of a file in transfer: its part, and of each source the resolved address and the validator of its
+//! answers.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +42,8 @@ pub(super) struct Target {
     provenance: Mutex<Provenance>,
 }
 
-/// A number of bytes. A piece may be dropped before its last bytes are counted, so the number may be negative for a moment.
+/// A number of bytes. A piece may be dropped before its last bytes are counted, so the number may be negative for a
+/// moment.
 #[derive(Debug, Default)]
 pub(super) struct ByteCount(AtomicI64);
 
@@ -76,7 +78,8 @@ pub(super) struct SourceState {
     /// The resolved source has sent bytes.
     pub(super) answered: AtomicBool,
     etag: Mutex<Option<String>>,
-    /// Answers had different validators. Replicas have their own for the same bytes, so only the digest decides (fault 95).
+    /// Answers had different validators. Replicas have their own for the same bytes, so only the digest decides (fault
+    /// 95).
     pub(super) mixed: AtomicBool,
     /// Bytes that it gave in this run and that are still held.
     pub(super) given: ByteCount,

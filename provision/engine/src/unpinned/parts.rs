@@ -70,8 +70,8 @@ impl Place {
 }
 
 impl UnpinnedParts {
-    /// Creates the destination at `path`, which has these folders, if it is missing, and locks it. Waits only to find out if a holder
-    /// on another machine is alive.
+    /// Creates the destination at `path`, which has these folders, if it is missing, and locks it. Waits only to find
+    /// out if a holder on another machine is alive.
     ///
     /// # Errors
     /// [`UnpinnedError::Busy`] if another run has the lock.
@@ -104,8 +104,8 @@ impl UnpinnedParts {
         Ok(Self { place, locks, observer, stored: Mutex::default() })
     }
 
-    /// The most bytes of a file of unknown length: nine tenths of the free space, and what the cache may have. So a stream
-    /// without an end leaves room on the disk.
+    /// The most bytes of a file of unknown length: nine tenths of the free space, and what the cache may have. So a
+    /// stream without an end leaves room on the disk.
     pub(super) fn most_unsized(
         &self,
         destination: &Destination,
@@ -124,8 +124,8 @@ impl UnpinnedParts {
         Ok(most)
     }
 
-    /// The directory for a file. A destination follows the links that a fetch follows, and their directories are locked for the
-    /// file. Links are noted once for a destination, so each file has its own.
+    /// The directory for a file. A destination follows the links that a fetch follows, and their directories are locked
+    /// for the file. Links are noted once for a destination, so each file has its own.
     pub(super) async fn destination_of(
         &self,
         path: &ModelPath,

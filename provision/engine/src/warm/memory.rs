@@ -1,7 +1,7 @@
 //! The memory that is free for file contents: of the machine, and of the control groups that this process is in.
 //!
-//! The kernel counts the pages of read files to the group of their reader. A group at its limit drops such pages first, so those that
-//! it has count as free, as they do in `MemAvailable`.
+//! The kernel counts the pages of read files to the group of their reader. A group at its limit drops such pages first,
+//! so those that it has count as free, as they do in `MemAvailable`.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -45,7 +45,8 @@ fn kibibytes(text: &str, key: &str) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The least free memory of a group and those above it. `line` is one of `/proc/self/cgroup`: `0::/a/b`, or `7:memory:/a/b`.
+/// The least free memory of a group and those above it. `line` is one of `/proc/self/cgroup`: `0::/a/b`, or
+/// `7:memory:/a/b`.
 fn free_in_group(root: &Utf8Path, line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);

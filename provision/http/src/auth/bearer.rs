@@ -1,17 +1,19 @@
 //! Bearer tokens of OCI registries (distribution spec, "Token Authentication"): the pure half.
 //!
-//! A registry answers 401 with `WWW-Authenticate: Bearer realm="…",service="…",scope="…"`. The realm is a service that gives a
-//! token for that scope, with or without a login. The request is then sent again with the token. This file reads the
-//! challenge, keeps the tokens and reads the service's answer; `api` sends the requests.
+//! A registry answers 401 with `WWW-Authenticate: Bearer realm="…",service="…",scope="…"`. The realm is a service that
+//! gives a token for that scope, with or without a login. The request is then sent again with the token. This file
+//! reads the challenge, keeps the tokens and reads the service's answer; `api` sends the requests.
 //!
 //! A registry's challenge decides where a login could go, so the client trusts little of it:
-//! - The realm is https. Plain http is allowed on the registry's own host, and on loopback if the registry is there, too.
-//! - The scope is not the challenge's. It is made from the repository of the request, and it is for pulling only, except for the
-//!   requests of a push. So a token that may push is never obtained for, or sent with, any other request.
-//! - A login of the realm's host goes there only if that host belongs to the registry's. Otherwise any host in a lock could
-//!   obtain a token for a private repository of another registry.
-//! - A login that is kept for the registry itself goes to any realm that the registry names over https, as docker sends it: the registry
-//!   could take that login anyway.
+//! - The realm is https. Plain http is allowed on the registry's own host, and on loopback if the registry is there,
+//!   too.
+//! - The scope is not the challenge's. It is made from the repository of the request, and it is for pulling only,
+//!   except for the requests of a push. So a token that may push is never obtained for, or sent with, any other
+//!   request.
+//! - A login of the realm's host goes there only if that host belongs to the registry's. Otherwise any host in a lock
+//!   could obtain a token for a private repository of another registry.
+//! - A login that is kept for the registry itself goes to any realm that the registry names over https, as docker sends
+//!   it: the registry could take that login anyway.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -124,8 +126,8 @@ pub(crate) fn wants_basic(status: StatusCode, headers: &HeaderMap, url: &SourceU
     status == StatusCode::UNAUTHORIZED && repository(url).is_some() && values.into_iter().any(is_basic)
 }
 
-/// The form with which an identity token is exchanged at a token service, and the address without the query that is in it
-/// (distribution spec, "Oauth2 Token Authentication").
+/// The form with which an identity token is exchanged at a token service, and the address without the query that is in
+/// it (distribution spec, "Oauth2 Token Authentication").
 pub(crate) fn exchange(service: &SourceUrl, identity: &Secret) -> (SourceUrl, Secret) {
     let mut url = service.as_url().clone();
     let asked: Vec<_> = service.as_url().query_pairs().collect();
@@ -135,8 +137,8 @@ pub(crate) fn exchange(service: &SourceUrl, identity: &Secret) -> (SourceUrl, Se
     (SourceUrl::from_url(url).unwrap_or_else(|_| service.clone()), identity.form(&fields, "refresh_token"))
 }
 
-/// True if a login may go from a registry to its token service: the service is the registry's own host, a parent domain of it,
-/// or Docker Hub's service. A sibling domain is refused, because the tenants of one provider are siblings.
+/// True if a login may go from a registry to its token service: the service is the registry's own host, a parent domain
+/// of it, or Docker Hub's service. A sibling domain is refused, because the tenants of one provider are siblings.
 fn may_see_login(service: &SourceUrl, registry: &SourceUrl) -> bool {
     let (service, registry) = (service.host(), registry.host());
     let is_parent = || {

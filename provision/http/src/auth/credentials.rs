@@ -1,7 +1,7 @@
 //! Credentials: each secret and the one host that it goes to.
 //!
-//! `Credentials::authorization` chooses the secret for a request, and compares whole host names. `Credential::authorization` gives
-//! nothing to a plain http URL except on loopback.
+//! `Credentials::authorization` chooses the secret for a request, and compares whole host names.
+//! `Credential::authorization` gives nothing to a plain http URL except on loopback.
 
 use std::fmt;
 
@@ -103,7 +103,8 @@ impl Credential {
         Self { host: host.into(), port: None, authorization, source, login, is_identity: false }
     }
 
-    /// The `Authorization` value for a request to `url`, over https or to loopback only. The caller has chosen the host.
+    /// The `Authorization` value for a request to `url`, over https or to loopback only. The caller has chosen the
+    /// host.
     pub(crate) fn authorization(&self, url: &SourceUrl) -> Option<&Secret> {
         (may_have_secret(url) && !self.is_identity).then_some(&self.authorization)
     }
@@ -171,8 +172,8 @@ impl Credentials {
         self.of(url)?.authorization(url)
     }
 
-    /// The credential for `url` in words, with its variable or file: first the one that may be sent, then the one that is
-    /// withheld because the URL is plain http.
+    /// The credential for `url` in words, with its variable or file: first the one that may be sent, then the one that
+    /// is withheld because the URL is plain http.
     pub(crate) fn names(&self, url: &SourceUrl) -> (Option<String>, Option<String>) {
         let name = self.of(url).map(Credential::name);
         if self.authorization(url).is_some() { (name, None) } else { (None, name) }

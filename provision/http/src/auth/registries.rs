@@ -1,7 +1,8 @@
 //! Logins of registries that are looked up when a registry asks for one: docker's configuration and its helpers.
 //!
-//! A helper is a program that may take seconds or ask a key chain, so it runs for a registry that answered 401, and once a
-//! repository. What was found is kept here for the later requests. The registry's own name chooses the login, never the challenge.
+//! A helper is a program that may take seconds or ask a key chain, so it runs for a registry that answered 401, and
+//! once a repository. What was found is kept here for the later requests. The registry's own name chooses the login,
+//! never the challenge.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +13,8 @@ use provision_core::source_url::SourceUrl;
 
 /// A place of logins for registries.
 pub trait RegistryLogins: fmt::Debug + Send + Sync {
-    /// The login for a repository of the registry at `HOST`, or `HOST:PORT` if the port is not the scheme's own. It may block.
+    /// The login for a repository of the registry at `HOST`, or `HOST:PORT` if the port is not the scheme's own. It may
+    /// block.
     ///
     /// # Errors
     /// There may be a login, but it cannot be had: the cause, for the message of a refusal. It carries no secret.
@@ -47,7 +49,8 @@ impl Registries {
         found.values().filter_map(|found| found.clone().ok().flatten()).collect()
     }
 
-    /// Looks up the login for the repository of `url`, unless that was done. The place may block, so a thread of its own asks it.
+    /// Looks up the login for the repository of `url`, unless that was done. The place may block, so a thread of its
+    /// own asks it.
     pub(crate) async fn look_up(&self, url: &SourceUrl) {
         let (Some(place), Some(key)) = (self.place.clone(), key(url)) else { return };
         if self.found(url).is_some() {

@@ -1,8 +1,8 @@
 //! Names that the library's caller resolves itself.
 //!
-//! For tests, and for programs with a resolver of their own; no argument, variable or file of the command line sets them. They
-//! change a name's addresses and nothing else: certificates and credentials still go by the name, and the rule against
-//! private addresses by the address.
+//! For tests, and for programs with a resolver of their own; no argument, variable or file of the command line sets
+//! them. They change a name's addresses and nothing else: certificates and credentials still go by the name, and the
+//! rule against private addresses by the address.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +18,9 @@ pub struct Hosts(Option<Lookup>);
 type Lookup = Arc<dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync>;
 
 impl Hosts {
-    /// Calls `lookup` for new connections; a document's host is looked up at most once in twenty seconds. `None` leaves the name to the system's resolver; an empty list means that
-    /// it does not resolve. Names are in lower case and without a port. `lookup` must not block.
+    /// Calls `lookup` for new connections; a document's host is looked up at most once in twenty seconds. `None` leaves
+    /// the name to the system's resolver; an empty list means that it does not resolve. Names are in lower case and
+    /// without a port. `lookup` must not block.
     pub fn answered_by(lookup: impl Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(lookup)))
     }

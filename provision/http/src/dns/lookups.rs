@@ -1,8 +1,8 @@
 //! Lookups in the background: one per name at a time, of which no other work waits (fault 109).
 //!
-//! `getaddrinfo` blocks for as long as the system's configuration says: with a dead name server and a long search list that is
-//! minutes. Its threads are not those of the runtime, which the disk's writes need and whose end waits for them. A caller stops
-//! waiting at its limit. The lookup goes on, and its answer is there for the next try.
+//! `getaddrinfo` blocks for as long as the system's configuration says: with a dead name server and a long search list
+//! that is minutes. Its threads are not those of the runtime, which the disk's writes need and whose end waits for
+//! them. A caller stops waiting at its limit. The lookup goes on, and its answer is there for the next try.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -38,7 +38,8 @@ enum Lookup {
     Found { addresses: Vec<IpAddr>, until: Instant },
 }
 
-/// A lookup that was started. The one who looks the name up calls [`Self::end`]; dropping it means that there is no answer.
+/// A lookup that was started. The one who looks the name up calls [`Self::end`]; dropping it means that there is no
+/// answer.
 pub(crate) struct Running {
     host: String,
     began: Instant,
@@ -52,7 +53,8 @@ impl Lookups {
         Self { start: Box::new(start), limit, slots: Arc::new(Semaphore::new(MOST)), hosts: Arc::default() }
     }
 
-    /// The addresses of `host`: remembered, from the lookup that is running, or from a new one. A failure is not remembered.
+    /// The addresses of `host`: remembered, from the lookup that is running, or from a new one. A failure is not
+    /// remembered.
     pub(crate) async fn lookup(&self, host: &str) -> LookupResult {
         let waiting = async {
             if let Some(known) = self.known(host) {
@@ -118,8 +120,8 @@ impl Lookup {
 }
 
 impl Running {
-    /// Ends the lookup. Addresses are remembered ten times as long as finding them took, so that a slow name server costs each
-    /// run once, and for a second at least.
+    /// Ends the lookup. Addresses are remembered ten times as long as finding them took, so that a slow name server
+    /// costs each run once, and for a second at least.
     pub(crate) fn end(self, result: LookupResult) {
         let [shortest, longest] = REMEMBERED;
         if let Ok(addresses) = &result {

@@ -1,14 +1,16 @@
 //! The stub resolver of a static binary: /etc/hosts, then the name servers of /etc/resolv.conf.
 //!
-//! It follows the rules of glibc's `files` and `dns` (hosts(5), resolv.conf(5)): search domains, servers in their order, and TCP
-//! for a truncated answer. `hickory-proto` encodes the messages. hickory's resolver is not used: it asks servers in parallel,
-//! takes one server's SERVFAIL for all, skips the search list for a dotted name, and adds half a megabyte.
+//! It follows the rules of glibc's `files` and `dns` (hosts(5), resolv.conf(5)): search domains, servers in their
+//! order, and TCP for a truncated answer. `hickory-proto` encodes the messages. hickory's resolver is not used: it asks
+//! servers in parallel, takes one server's SERVFAIL for all, skips the search list for a dotted name, and adds half a
+//! megabyte.
 //!
-//! Only `lookups` remembers answers, and only for a short time. A name that appears while a run retries must be found, and a CDN's addresses change by the minute. No
-//! server is asked but the configured ones, so that an internal name stays in its network. Without any, the server on
-//! this machine is asked, as glibc does.
+//! Only `lookups` remembers answers, and only for a short time. A name that appears while a run retries must be found,
+//! and a CDN's addresses change by the minute. No server is asked but the configured ones, so that an internal name
+//! stays in its network. Without any, the server on this machine is asked, as glibc does.
 //!
-//! Not supported: /etc/nsswitch.conf (an image may name modules that it does not have), `RES_OPTIONS` and `LOCALDOMAIN` (I4).
+//! Not supported: /etc/nsswitch.conf (an image may name modules that it does not have), `RES_OPTIONS` and `LOCALDOMAIN`
+//! (I4).
 
 mod hosts;
 mod name_server;
@@ -129,8 +131,8 @@ fn is_localhost(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost")
 }
 
-/// True if this machine has a route to the address (RFC 6724, rule 1); most containers have none for IPv6. `connect` on a
-/// datagram socket looks into the routing table and sends nothing.
+/// True if this machine has a route to the address (RFC 6724, rule 1); most containers have none for IPv6. `connect` on
+/// a datagram socket looks into the routing table and sends nothing.
 fn is_usable(address: IpAddr) -> bool {
     let any: IpAddr =
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

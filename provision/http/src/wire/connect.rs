@@ -1,7 +1,7 @@
 //! Connections: the addresses of a host, TCP to the first that answers, the proxy, and TLS.
 //!
-//! The rule against private addresses is applied here to the addresses that a name resolves to, just before TCP connects. A
-//! check by name, or at an earlier lookup, could be passed by a name whose address changes in between.
+//! The rule against private addresses is applied here to the addresses that a name resolves to, just before TCP
+//! connects. A check by name, or at an earlier lookup, could be passed by a name whose address changes in between.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -98,8 +98,8 @@ impl From<LookupError> for ConnectError {
 }
 
 impl Connector {
-    /// Looks up the names that a connection for `url` needs. Call it before the time of the connection starts: the lookup of a
-    /// name has a limit of its own. The caller's own names have no limit, and may change with each lookup.
+    /// Looks up the names that a connection for `url` needs. Call it before the time of the connection starts: the
+    /// lookup of a name has a limit of its own. The caller's own names have no limit, and may change with each lookup.
     pub(crate) async fn prepare(&self, url: &SourceUrl) -> Result<(), ConnectError> {
         if !self.hosts.is_empty() {
             return Ok(());
@@ -217,8 +217,8 @@ impl Connector {
         Ok(vec![peer.ip()])
     }
 
-    /// A stream to the first of these addresses of `host` that answers. If none does, or not in time, the next try looks the
-    /// name up again.
+    /// A stream to the first of these addresses of `host` that answers. If none does, or not in time, the next try
+    /// looks the name up again.
     async fn first_to_answer(
         &self,
         host: &str,
@@ -272,8 +272,8 @@ impl Drop for Forgetting<'_> {
     }
 }
 
-/// A stream to the first address that answers (RFC 8305). The addresses are tried in order; a silent one delays the next by
-/// [`NEXT_ADDRESS`] only. The families alternate, because in many networks one of them has no route (fault 36).
+/// A stream to the first address that answers (RFC 8305). The addresses are tried in order; a silent one delays the
+/// next by [`NEXT_ADDRESS`] only. The families alternate, because in many networks one of them has no route (fault 36).
 async fn first_to_answer(
     addresses: Vec<IpAddr>,
     port: u16,

@@ -1,7 +1,7 @@
 //! HTTP/1.1 for downloads (RFC 9112): one request, the head of its answer, and its body into the caller's buffer.
 //!
-//! The body is read straight into that buffer: no copy on the way, and no connection holds more memory than its caller gave
-//! it and its read-ahead buffer. `httparse` parses the heads.
+//! The body is read straight into that buffer: no copy on the way, and no connection holds more memory than its caller
+//! gave it and its read-ahead buffer. `httparse` parses the heads.
 //!
 //! The peer is hostile until checked. Heads, lines and trailers have limits, two different lengths are an error, and a
 //! connection is used again only if its last message ended exactly at its end.
@@ -52,8 +52,8 @@ impl Exchange {
         Self { io, ahead: ReadAhead::new(), state: State::Idle, persistent: true }
     }
 
-    /// True if another request can be sent: the last answer is complete, and the peer has neither closed the connection nor
-    /// sent anything after it.
+    /// True if another request can be sent: the last answer is complete, and the peer has neither closed the connection
+    /// nor sent anything after it.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.is_over() && self.ahead.is_empty() && {
             let mut byte = [0; 1];
@@ -101,7 +101,8 @@ impl Exchange {
         }
     }
 
-    /// Reads the next bytes of the body into `into`, which must not be empty; 0 at its end. A dropped future loses no byte.
+    /// Reads the next bytes of the body into `into`, which must not be empty; 0 at its end. A dropped future loses no
+    /// byte.
     pub(crate) async fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
         let State::Body(framing) = &mut self.state else {
             return if self.state == State::Idle { Ok(0) } else { Err(TransportError::Broken) };

@@ -1,17 +1,19 @@
 //! The pool: requests of documents over reqwest, with kept connections.
 //!
-//! reqwest sends the request and reads the answer. All that decides about a request is shared with the bodies of model files:
-//! - Names: the pool looks a host up and finds an address that answers before reqwest connects. reqwest tries addresses of one
-//!   family one after the other, so a silent first address would cost seconds (fault 36). Its resolver knows the found ones only.
-//! - Private addresses: requests for public addresses have a client, and so connections, of their own (fault 47). A proxy
-//!   chooses the host's address itself.
+//! reqwest sends the request and reads the answer. All that decides about a request is shared with the bodies of model
+//! files:
+//! - Names: the pool looks a host up and finds an address that answers before reqwest connects. reqwest tries addresses
+//!   of one family one after the other, so a silent first address would cost seconds (fault 36). Its resolver knows the
+//!   found ones only.
+//! - Private addresses: requests for public addresses have a client, and so connections, of their own (fault 47). A
+//!   proxy chooses the host's address itself.
 //! - Certificates: reqwest uses our TLS configuration.
 //! - Failures: the kind comes from the types in the error's chain, never from a text.
-//! - Odd heads: reqwest refuses them without a name. The wire client sends the request again, and either reads the head or
-//!   names the header (fault 93).
-//! - Proxies: reqwest asks our table. It has only a text for a refused CONNECT or SOCKS request, and speaks less of both than the wire client: no
-//!   IPv6 literal over TLS, no SOCKS 4 user, no 2xx but 200. Where it fails, the wire client makes the connection, and either has
-//!   a kind for the failure or carries the request.
+//! - Odd heads: reqwest refuses them without a name. The wire client sends the request again, and either reads the head
+//!   or names the header (fault 93).
+//! - Proxies: reqwest asks our table. It has only a text for a refused CONNECT or SOCKS request, and speaks less of
+//!   both than the wire client: no IPv6 literal over TLS, no SOCKS 4 user, no 2xx but 200. Where it fails, the wire
+//!   client makes the connection, and either has a kind for the failure or carries the request.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -103,8 +105,8 @@ impl Answer {
         self.prefix(LONGEST_DRAIN).await;
     }
 
-    /// The beginning of the body, about `limit` bytes, as far as it comes within [`DRAIN_TIMEOUT`]. A short body is read to its
-    /// end, so that its connection is kept.
+    /// The beginning of the body, about `limit` bytes, as far as it comes within [`DRAIN_TIMEOUT`]. A short body is
+    /// read to its end, so that its connection is kept.
     pub(crate) async fn prefix(&mut self, limit: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let reading = tokio::time::timeout(DRAIN_TIMEOUT, async {
@@ -187,7 +189,8 @@ impl Pool {
         }
     }
 
-    /// Sends a request with these fields and this body, as [`Pool::get`] does. The wire client, which sends no bodies, does not help.
+    /// Sends a request with these fields and this body, as [`Pool::get`] does. The wire client, which sends no bodies,
+    /// does not help.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -319,7 +322,8 @@ impl Client {
     }
 }
 
-/// The found addresses of hosts: the resolver of a client. Any other name does not resolve, so no lookup goes past the pool.
+/// The found addresses of hosts: the resolver of a client. Any other name does not resolve, so no lookup goes past the
+/// pool.
 #[derive(Default)]
 struct Addresses(Mutex<HashMap<String, Found>>);
 

@@ -1,5 +1,5 @@
-//! Positions in a lock's text. `toml_edit` gives the spans of keys and values; this module assigns the lines between them to
-//! models.
+//! Positions in a lock's text. `toml_edit` gives the spans of keys and values; this module assigns the lines between
+//! them to models.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -21,7 +21,8 @@ pub(super) struct Spans {
 #[derive(Debug, Clone)]
 pub(super) struct ModelSpan {
     pub(super) path: String,
-    /// The model's whole region: a blank line before it, the comments directly above, header, keys, and comments directly below.
+    /// The model's whole region: a blank line before it, the comments directly above, header, keys, and comments
+    /// directly below.
     pub(super) region: Range<usize>,
     pub(super) keys: HashMap<String, KeySpan>,
 }

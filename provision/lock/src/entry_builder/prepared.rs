@@ -75,7 +75,8 @@ impl PreparedEntry {
         self.size().zip(other.size()).is_some_and(|(a, b)| a != b)
     }
 
-    /// Adds the sources of another entry with these bytes as mirrors. The bytes have one length, so either host may declare it.
+    /// Adds the sources of another entry with these bytes as mirrors. The bytes have one length, so either host may
+    /// declare it.
     pub fn add_mirrors(&mut self, other: Self) {
         self.found.size = self.found.size.or(other.found.size);
         self.mirrors.push(other.found);

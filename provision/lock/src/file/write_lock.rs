@@ -1,8 +1,8 @@
 //! The wait for the write lock of a lock file.
 //!
-//! A change takes milliseconds, so a wait below a second is silent. A longer one means that a writer is stopped (Ctrl-Z) or
-//! that the volume hangs: the wait then announces the holder, and gives up after a minute. The wait polls, because a blocking
-//! `flock` has no timeout.
+//! A change takes milliseconds, so a wait below a second is silent. A longer one means that a writer is stopped
+//! (Ctrl-Z) or that the volume hangs: the wait then announces the holder, and gives up after a minute. The wait polls,
+//! because a blocking `flock` has no timeout.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A `ComfyUI` workflow in API format: a node for each identifier, with its class and its inputs. It names files, but has no
-//! addresses. The nodes are the whole text, or under `prompt` as the server gets them, or in a job of worker-comfyui.
+//! A `ComfyUI` workflow in API format: a node for each identifier, with its class and its inputs. It names files, but
+//! has no addresses. The nodes are the whole text, or under `prompt` as the server gets them, or in a job of
+//! worker-comfyui.
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,8 @@
-//! Lists with one URL a line and an optional path in a second column (pget's `multifile` always has one), or a name or path after `|`.
+//! Lists with one URL a line and an optional path in a second column (pget's `multifile` always has one), or a name or
+//! path after `|`.
 //!
-//! After white space, a bare name is a whole path, as pget has it. After `|` it is a name, and the source says the folder.
+//! After white space, a bare name is a whole path, as pget has it. After `|` it is a name, and the source says the
+//! folder.
 
 use super::{Format, ImportedModel, LineProblem, List, Place, UnusedReason, lines};
 use crate::source::Source;

@@ -1,5 +1,5 @@
-//! Detects a list's format from its text. The first line that fits any format decides, so a stray line before it does not
-//! hide the format.
+//! Detects a list's format from its text. The first line that fits any format decides, so a stray line before it does
+//! not hide the format.
 
 use serde_json::Value;
 

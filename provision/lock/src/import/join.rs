@@ -1,8 +1,8 @@
 //! Joins lists: the sources of each path, and digests for files of other lists.
 //!
-//! A path has one file. Two digests for one path are a contradiction, because one of the lists is wrong and this code cannot tell
-//! which: the path is left out, and all others are used. Several sources of a path may have equal bytes; only their hosts can tell,
-//! and the caller asks them.
+//! A path has one file. Two digests for one path are a contradiction, because one of the lists is wrong and this code
+//! cannot tell which: the path is left out, and all others are used. Several sources of a path may have equal bytes;
+//! only their hosts can tell, and the caller asks them.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Folders of the files that `ComfyUI`'s loaders read. A workflow names a file below its loader's folder.
 //!
-//! Only `ComfyUI`'s own loaders and the customary names of inputs count. A file in a wrong folder is not found, so a loader that is not
-//! known has no folder.
+//! Only `ComfyUI`'s own loaders and the customary names of inputs count. A file in a wrong folder is not found, so a
+//! loader that is not known has no folder.
 
 /// Loaders whose files are all in one folder.
 const CLASSES: [(&str, &str); 37] = [

@@ -1,7 +1,7 @@
 //! `ComfyUI`-Manager's model list: `{"models": [{name, type, base, save_path, filename, url, size}]}`.
 //!
-//! `save_path` is a directory below `models`; `default` means the folder of the type. Sizes are rounded for display (`4.27GB`),
-//! so they are not used.
+//! `save_path` is a directory below `models`; `default` means the folder of the type. Sizes are rounded for display
+//! (`4.27GB`), so they are not used.
 
 use serde_json::Value;
 

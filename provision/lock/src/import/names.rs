@@ -1,8 +1,8 @@
 //! Dictionaries: lists and locks with addresses, in which the names of a workflow are looked up.
 //!
-//! A name is looked up as a whole path below its loader's folder, then by its last component, and only in the loader's folder. It
-//! is used if the dictionaries have one file for it; several files are listed and none is taken, because a wrong model is found
-//! out late. The file goes where the workflow names it, below the dictionary's folder.
+//! A name is looked up as a whole path below its loader's folder, then by its last component, and only in the loader's
+//! folder. It is used if the dictionaries have one file for it; several files are listed and none is taken, because a
+//! wrong model is found out late. The file goes where the workflow names it, below the dictionary's folder.
 
 use std::collections::HashMap;
 
@@ -46,8 +46,8 @@ impl Known {
         self.path.as_deref().and_then(|path| path.split_once('/')).is_some_and(|(_, below)| below == name)
     }
 
-    /// True if both are the same bytes: by their digests, or else by their source. The file of a URL may have changed between two
-    /// dictionaries.
+    /// True if both are the same bytes: by their digests, or else by their source. The file of a URL may have changed
+    /// between two dictionaries.
     fn is_same(&self, other: &Self) -> bool {
         let (a, b) = (&self.model, &other.model);
         a.sha256.zip(b.sha256).map_or_else(|| a.source.is_same(&b.source), |(a, b)| a == b)
@@ -152,7 +152,8 @@ fn distinct<'a>(all: impl Iterator<Item = &'a Known>) -> Vec<Known> {
 fn of_lock(name: &str, text: &str) -> Result<Vec<ImportedModel>, ImportError> {
     let lock = Lockfile::parse(name, text).map_err(|error| ImportError::Lock(error.to_string()))?;
     let models = lock.models().iter().filter_map(|model| {
-        // A directory of another machine is none of this one, and another's endpoint gets no signature by keys of this one.
+        // A directory of another machine is none of this one, and another's endpoint gets no signature by keys of this
+        // one.
         let is_anyones = |url: &&SourceUrl| {
             url.file().is_none() && url.object().is_none_or(|object| object.endpoint.is_none())
         };

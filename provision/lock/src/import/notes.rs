@@ -1,11 +1,12 @@
 //! Links in a workflow's notes, and in any other text of a widget: Markdown, or bare addresses.
 //!
 //! A link counts if it is a model's file. Its folder is what the note says of it: words on its line or in its paragraph
-//! (`ComfyUI/models/loras`), or else the heading above it (`**vae**`). A drawing of the directories that has the file adds the
-//! directories below, and counts alone where no words are. Without any, it is the folder of the loader that names the file.
+//! (`ComfyUI/models/loras`), or else the heading above it (`**vae**`). A drawing of the directories that has the file
+//! adds the directories below, and counts alone where no words are. Without any, it is the folder of the loader that
+//! names the file.
 //!
-//! In the 644 workflows of `ComfyUI`'s templates 0.1.123, notes have 1,045 such links, and 1,035 get a folder. Of these, 940 are also
-//! models of their workflow, and each has the folder there.
+//! In the 644 workflows of `ComfyUI`'s templates 0.1.123, notes have 1,045 such links, and 1,035 get a folder. Of
+//! these, 940 are also models of their workflow, and each has the folder there.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! Workflows inside pictures and videos: `ComfyUI` writes the workflow and the prompt (its API format) into what it saves.
+//! Workflows inside pictures and videos: `ComfyUI` writes the workflow and the prompt (its API format) into what it
+//! saves.
 //!
 //! | file | place |
 //! |---|---|
@@ -7,9 +8,9 @@
 //! | MP4, MOV | metadata items `workflow`, `prompt`, or a comment as above |
 //! | `WebM`, MKV | the same as tags |
 //!
-//! A file is told by its first bytes, never by its name. Only metadata is read, and the rest is skipped, so the size of a video
-//! does not matter. The files come from strangers: texts, expansion, parts and depth are bounded, and a length that leads beyond
-//! the file ends the reading.
+//! A file is told by its first bytes, never by its name. Only metadata is read, and the rest is skipped, so the size of
+//! a video does not matter. The files come from strangers: texts, expansion, parts and depth are bounded, and a length
+//! that leads beyond the file ends the reading.
 
 mod boxes;
 mod exif;
@@ -139,8 +140,8 @@ impl Texts {
         self.take(key.trim(), || Some(decoded(&text[at + 1..])))
     }
 
-    /// Keeps a comment: `workflow:{…}`, or an object with workflow and prompt, as objects or as texts. Only the first object is
-    /// read, because each costs time.
+    /// Keeps a comment: `workflow:{…}`, or an object with workflow and prompt, as objects or as texts. Only the first
+    /// object is read, because each costs time.
     fn take_comment(&mut self, text: &[u8]) {
         if self.take_labelled(text) || self.has_object || !text.trim_ascii_start().starts_with(b"{") {
             return;

@@ -1,9 +1,9 @@
-//! A shell script or Dockerfile that downloads models, such as the provisioning scripts of rented machines. It is read as text and
-//! never run.
+//! A shell script or Dockerfile that downloads models, such as the provisioning scripts of rented machines. It is read
+//! as text and never run.
 //!
-//! `shell` parses, `evaluate` follows variables, loops and functions, and `tools` knows the programs' options. So the downloads of
-//! `provisioning_get_models "$DIR" "${LORA_MODELS[@]}"` come from the script's own loop. An array whose addresses reach no download that can
-//! be followed is taken by itself; then its name says the folder.
+//! `shell` parses, `evaluate` follows variables, loops and functions, and `tools` knows the programs' options. So the
+//! downloads of `provisioning_get_models "$DIR" "${LORA_MODELS[@]}"` come from the script's own loop. An array whose
+//! addresses reach no download that can be followed is taken by itself; then its name says the folder.
 //!
 //! What only a run would know is left out and listed with its line. Headers and logins are never imported.
 
@@ -380,8 +380,8 @@ impl Reader<'_> {
         addresses
     }
 
-    /// A download whose address, as far as it is known, is not enough. Its line is the one that gives the address, such as that of a
-    /// function's call.
+    /// A download whose address, as far as it is known, is not enough. Its line is the one that gives the address, such
+    /// as that of a function's call.
     fn no_address(&mut self, call: &Call, address: &Text) {
         if !call.is_uncalled {
             let is_whole = address.text.chars().all(|letter| letter == UNKNOWN);
@@ -504,8 +504,8 @@ fn is_address(text: &str) -> bool {
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
-/// The address without parameters for a login whose value only a run would know (`?token=$CIVITAI_TOKEN`). The lock must not have them
-/// anyway.
+/// The address without parameters for a login whose value only a run would know (`?token=$CIVITAI_TOKEN`). The lock
+/// must not have them anyway.
 fn without_unknown_login(address: &str) -> String {
     let Some((path, query)) = address.split_once('?').filter(|(_, query)| query.contains(UNKNOWN)) else {
         return address.to_owned();

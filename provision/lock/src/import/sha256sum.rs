@@ -1,5 +1,5 @@
-//! `sha256sum`'s output: digest, a space, a mode character (space for text, `*` for binary), name. A line that begins with a
-//! backslash has escapes in its name. `--tag` and other systems' `sha256` write `SHA256 (NAME) = DIGEST`.
+//! `sha256sum`'s output: digest, a space, a mode character (space for text, `*` for binary), name. A line that begins
+//! with a backslash has escapes in its name. `--tag` and other systems' `sha256` write `SHA256 (NAME) = DIGEST`.
 
 use provision_core::digest::Sha256;
 

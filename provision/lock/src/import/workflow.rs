@@ -1,9 +1,9 @@
 //! A `ComfyUI` workflow. Nodes list their models in `properties.models`. A subgraph is defined once under
-//! `definitions.subgraphs` and has nodes of its own; so does a group node, under `extra.groupNodes`. Older files have one list of
-//! `models` at the top instead. The JSON parser bounds the depth of subgraphs in subgraphs.
+//! `definitions.subgraphs` and has nodes of its own; so does a group node, under `extra.groupNodes`. Older files have
+//! one list of `models` at the top instead. The JSON parser bounds the depth of subgraphs in subgraphs.
 //!
-//! A node may also name a file in its widgets without an address. Such files are listed as unused; otherwise the set would look
-//! complete. Links in notes are kept apart, because a note is no statement about what the workflow needs.
+//! A node may also name a file in its widgets without an address. Such files are listed as unused; otherwise the set
+//! would look complete. Links in notes are kept apart, because a note is no statement about what the workflow needs.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Resolves Civitai's model versions. `sizeKB` is a rounded fraction, so the size comes from a probe of the download.
 //!
-//! A version can have several files, and the site decides which of them a download URL serves. A declared digest is accepted
-//! only if the download has the length of its file, and no other candidate has that length.
+//! A version can have several files, and the site decides which of them a download URL serves. A declared digest is
+//! accepted only if the download has the length of its file, and no other candidate has that length.
 use std::rc::Rc;
 
 use provision_core::digest::Sha256;

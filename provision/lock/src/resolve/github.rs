@@ -1,10 +1,10 @@
-//! Resolves assets of GitHub releases. The API allows sixty requests an hour without a token, so each release is requested
-//! once.
+//! Resolves assets of GitHub releases. The API allows sixty requests an hour without a token, so each release is
+//! requested once.
 //!
-//! The assets of a private repository are served to a token, but only by the API: the public download URL needs a browser session.
-//! A release does not say that it is private. So with a token, the client probes the public URL first. If the asset is missing
-//! there or has another length (a login page, another file), the lock gets the asset's API URL. If another server replaces the
-//! API, the public host has another repository of that name, or none.
+//! The assets of a private repository are served to a token, but only by the API: the public download URL needs a
+//! browser session. A release does not say that it is private. So with a token, the client probes the public URL first.
+//! If the asset is missing there or has another length (a login page, another file), the lock gets the asset's API URL.
+//! If another server replaces the API, the public host has another repository of that name, or none.
 
 use std::rc::Rc;
 

@@ -1,8 +1,8 @@
 //! Resolves files of the Hub.
 //!
-//! The redirect to a file carries `X-Linked-Etag`, `X-Linked-Size` and `X-Repo-Commit`, and describes the bytes that a fetch will
-//! get; the tree lists the repository's own values. A lock is written only if the two agree. The tree is requested by commit,
-//! so a branch that moves meanwhile cannot mix two commits.
+//! The redirect to a file carries `X-Linked-Etag`, `X-Linked-Size` and `X-Repo-Commit`, and describes the bytes that a
+//! fetch will get; the tree lists the repository's own values. A lock is written only if the two agree. The tree is
+//! requested by commit, so a branch that moves meanwhile cannot mix two commits.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! Resolves files of `ModelScope`. The listing names the commit that last changed each file, which is no revision of the
-//! repository, so a URL keeps the branch that it was named with.
+//! Resolves files of `ModelScope`. The listing names the commit that last changed each file, which is no revision of
+//! the repository, so a URL keeps the branch that it was named with.
 
 use std::rc::Rc;
 

@@ -6,8 +6,8 @@ use super::{Declared, Found, ResolveError, Resolver, digest};
 use crate::source::Source;
 
 impl Resolver {
-    /// A redirect like the Hub's is accepted: it comes from the URL's own host, as the bytes do. Mirrors of the Hub and its
-    /// endpoints on other ports answer this way.
+    /// A redirect like the Hub's is accepted: it comes from the URL's own host, as the bytes do. Mirrors of the Hub and
+    /// its endpoints on other ports answer this way.
     pub(super) async fn plain(&self, url: &SourceUrl) -> Result<Found, ResolveError> {
         let source = Source::Url(url.clone());
         let probe = self.metadata.probe(url).await.map_err(|error| ResolveError::host(&source, error))?;

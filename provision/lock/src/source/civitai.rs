@@ -49,8 +49,8 @@ impl CivitaiVersion {
         Ok(Self { id: number(id)?, filters })
     }
 
-    /// True if the query of a download URL has a parameter of unknown meaning. It may choose another file (fault 114), so such a
-    /// URL is no version's short form.
+    /// True if the query of a download URL has a parameter of unknown meaning. It may choose another file (fault 114),
+    /// so such a URL is no version's short form.
     pub(super) fn may_choose_otherwise(url: &Url) -> bool {
         let is_known = |name: &str| FILTERS.contains(&name) || name.starts_with("utm_");
         url.query_pairs().any(|(name, value)| !is_known(&name) && !is_credential(&name, &value))

@@ -11,7 +11,8 @@ use super::{Form, FormProblem, SourceError, address, check_path, is_name};
 pub struct ReleaseAsset {
     /// `OWNER/REPO`.
     pub repo: String,
-    /// The release's tag, or the newest release without one. A tag may be called `latest`, so the word has no meaning here.
+    /// The release's tag, or the newest release without one. A tag may be called `latest`, so the word has no meaning
+    /// here.
     pub tag: Option<String>,
     /// The asset's name.
     pub asset: String,

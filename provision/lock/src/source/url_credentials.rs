@@ -1,12 +1,13 @@
 //! Detects credentials in a URL's query. A lock must not contain any: it is committed and widely read.
 //!
 //! The parameter's name decides, after decoding. It is split into words, so that `accessToken`, `access-token` and
-//! `ACCESS_TOKEN` are equal, and its last word counts: `tokenizer`, `author`, `keyframe` and names that end with `id` do not match.
-//! Names that end with `token` match, except pagination tokens (`page_token`). `key` has many meanings: alone, it matches if the
-//! value looks like a credential, and otherwise by the word before it. A switch (`auth=0`, `pass=`) is no credential.
+//! `ACCESS_TOKEN` are equal, and its last word counts: `tokenizer`, `author`, `keyframe` and names that end with `id`
+//! do not match. Names that end with `token` match, except pagination tokens (`page_token`). `key` has many meanings:
+//! alone, it matches if the value looks like a credential, and otherwise by the word before it. A switch (`auth=0`,
+//! `pass=`) is no credential.
 //!
-//! A signature is a credential, too, but it expires: [`Expiry`] reports it, and the user may allow it. Only the parameters of
-//! such a signature are left to that check.
+//! A signature is a credential, too, but it expires: [`Expiry`] reports it, and the user may allow it. Only the
+//! parameters of such a signature are left to that check.
 
 use provision_core::source_url::SourceUrl;
 use url::Url;
@@ -94,8 +95,8 @@ pub(super) fn is_credential(name: &str, value: &str) -> bool {
     is_secret(&words(name), value)
 }
 
-/// `url` without the parameters of its signature and its credentials. They change, and the file stays; any other parameter may
-/// choose the file (fault 114).
+/// `url` without the parameters of its signature and its credentials. They change, and the file stays; any other
+/// parameter may choose the file (fault 114).
 pub(super) fn without_signature(url: &SourceUrl) -> Url {
     let is_signed = Expiry::of(url).is_some();
     let is_of_file = |name: &str, value: &str| {

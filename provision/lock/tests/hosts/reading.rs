@@ -358,8 +358,8 @@ fn a_login_page_of_any_content_type_is_not_digested() {
     assert!(bytes_sent(&fixture) <= 1, "one byte was asked for");
 }
 
-/// The storage behind an asset answers a probe with this validator, cuts a body midway, and then sends nothing for the rest
-/// of the command.
+/// The storage behind an asset answers a probe with this validator, cuts a body midway, and then sends nothing for the
+/// rest of the command.
 fn interrupt_an_asset(fixture: &Fixture, etag: &str) {
     let etag = || Fault::Etag(etag.to_owned());
     fixture.store.inject("*", etag().when(When::First(1)));

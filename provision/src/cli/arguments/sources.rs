@@ -58,8 +58,8 @@ pub struct SourcesArgs {
     /// Ask one source of a file at a time: the next one only when it fails
     #[arg(long, env = "PROVISION_ONE_SOURCE", value_parser = FalseyValueParser::new())]
     pub one_source: bool,
-    /// Ask the lock's addresses beside stores that together give less for ten seconds; in bytes/s, such as 50M [default: only
-    /// where no store has the file]
+    /// Ask the lock's addresses beside stores that together give less for ten seconds; in bytes/s, such as 50M
+    /// [default: only where no store has the file]
     #[arg(long, value_name = "RATE", env = "PROVISION_ORIGIN_BELOW", value_parser = units::parse_rate)]
     pub origin_below: Option<u64>,
     /// Never ask the lock's addresses: a file that no store has fails
@@ -70,15 +70,15 @@ pub struct SourcesArgs {
 /// The use of the disks and the memory of this machine.
 #[derive(Args, Debug, Clone)]
 pub struct MachineArgs {
-    /// A directory where another program keeps files, such as a Hugging Face cache, ollama's, or any folder: read only, and a model
-    /// that is in it is not downloaded (repeatable)
+    /// A directory where another program keeps files, such as a Hugging Face cache, ollama's, or any folder: read only,
+    /// and a model that is in it is not downloaded (repeatable)
     #[arg(long, value_name = "DIR", env = "PROVISION_REUSE", value_delimiter = ',')]
     pub reuse: Vec<Utf8PathBuf>,
     /// The way of reused files into the destination
     #[arg(long, value_name = "HOW", env = "PROVISION_REUSE_MODE", value_enum, default_value_t = ReuseModeArg::Copy)]
     pub reuse_mode: ReuseModeArg,
-    /// Read the complete set once, the smallest files first and as far as they fit into the free memory: the program that starts next
-    /// finds them there
+    /// Read the complete set once, the smallest files first and as far as they fit into the free memory: the program
+    /// that starts next finds them there
     #[arg(long, env = "PROVISION_WARM", value_parser = FalseyValueParser::new())]
     pub warm: bool,
 }

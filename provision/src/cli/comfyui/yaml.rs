@@ -1,7 +1,7 @@
 //! The text of an `extra_model_paths.yaml`: its sections, as `PyYAML` reads them for `ComfyUI`.
 //!
-//! Only the kinds of nodes that the file needs are kept. Size, depth and the number of merged entries are bounded; an alias shares its
-//! node, so none can multiply.
+//! Only the kinds of nodes that the file needs are kept. Size, depth and the number of merged entries are bounded; an
+//! alias shares its node, so none can multiply.
 
 use std::collections::HashMap;
 use std::rc::Rc;

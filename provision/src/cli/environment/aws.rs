@@ -1,7 +1,9 @@
-//! Keys for S3, in the order of AWS's SDKs: the environment, a web identity, the shared files, the container, the machine.
+//! Keys for S3, in the order of AWS's SDKs: the environment, a web identity, the shared files, the container, the
+//! machine.
 //!
-//! The first place that is set up gives the keys, or the error: no later place is asked then, since it may be another account. Keys
-//! are obtained when the first bucket is asked, one request at a time, and renewed five minutes before they expire.
+//! The first place that is set up gives the keys, or the error: no later place is asked then, since it may be another
+//! account. Keys are obtained when the first bucket is asked, one request at a time, and renewed five minutes before
+//! they expire.
 
 mod answers;
 mod profile;
@@ -27,7 +29,8 @@ use crate::cli::exit::{Code, Failure};
 const EARLY: Duration = Duration::from_mins(5);
 /// A failure, and keys that could not be renewed, are kept this long.
 const AGAIN: Duration = Duration::from_secs(10);
-/// The time limit for a service of the network or of the container, and for the metadata service, which most machines lack.
+/// The time limit for a service of the network or of the container, and for the metadata service, which most machines
+/// lack.
 const PATIENCE: Duration = Duration::from_secs(10);
 const METADATA_PATIENCE: Duration = Duration::from_secs(1);
 /// The requests to a service that does not answer.
@@ -368,7 +371,8 @@ impl Chain {
         keys.ok_or_else(|| failure(source, "the container's endpoint answered without keys"))
     }
 
-    /// The keys of the machine's role, by version 2 of its metadata service; `None` on a machine without that or without a role.
+    /// The keys of the machine's role, by version 2 of its metadata service; `None` on a machine without that or
+    /// without a role.
     async fn of_machine(&self, services: &dyn Services) -> Found {
         const SOURCE: &str = "the machine's metadata service (IMDS)";
         if self.get("AWS_EC2_METADATA_DISABLED").is_some_and(|value| is_true(&value)) {

@@ -1,7 +1,8 @@
 //! Logins of registries from the files of docker and podman, and from docker's helpers.
 //!
-//! A file is read when the first registry asks for a login. A helper runs for the registry that asks, once a run. The rules are those of
-//! `docker login` and of containers-auth.json(5): the first file with a login for the repository wins, and in it the longest name.
+//! A file is read when the first registry asks for a login. A helper runs for the registry that asks, once a run. The
+//! rules are those of `docker login` and of containers-auth.json(5): the first file with a login for the repository
+//! wins, and in it the longest name.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -89,7 +90,8 @@ impl Logins {
                 let value = match login_file::read(path) {
                     Err(error) if is_absent(&error) => return None,
                     Err(error) => Err(format!("{name} cannot be read: {error}")),
-                    // The parser's message may quote the file, which holds passwords. An empty file is one without logins.
+                    // The parser's message may quote the file, which holds passwords. An empty file is one without
+                    // logins.
                     Ok(text) if text.is_empty() => Ok(Value::Null),
                     Ok(text) => serde_json::from_str(&text).map_err(|_| format!("{name} is not valid JSON")),
                 };
@@ -102,7 +104,8 @@ impl Logins {
         })
     }
 
-    /// The answer of a helper, which runs once for a server. A helper that fails is a warning: most repositories are public.
+    /// The answer of a helper, which runs once for a server. A helper that fails is a warning: most repositories are
+    /// public.
     fn ask(&self, helper: &str, server: &str) -> Heard {
         let key = (helper.to_owned(), server.to_owned());
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,8 +254,8 @@ impl Asked<'_> {
         covering.max_by_key(|(length, _)| *length).map(|(_, value)| value)
     }
 
-    /// The length of the path in a key that covers the repository; `None` for another key. Docker writes `HOST`, `HOST:PORT`,
-    /// `https://HOST` or `https://HOST/v1/`; podman writes `HOST/NAMESPACE/NAME` as well.
+    /// The length of the path in a key that covers the repository; `None` for another key. Docker writes `HOST`,
+    /// `HOST:PORT`, `https://HOST` or `https://HOST/v1/`; podman writes `HOST/NAMESPACE/NAME` as well.
     fn covered(&self, key: &str) -> Option<usize> {
         let plain = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
         let (host, path) = plain.unwrap_or(key).split_once('/').unwrap_or((plain.unwrap_or(key), ""));
@@ -275,7 +278,8 @@ mod tests {
 
     use super::*;
 
-    /// The login for a repository, as its `Debug` form with the host and the source, and the secrets by a redactor's look.
+    /// The login for a repository, as its `Debug` form with the host and the source, and the secrets by a redactor's
+    /// look.
     fn login(file: &Value, registry: &str, repository: &str, ask: Ask<'_>) -> LookedUp {
         Asked { registry, repository, file: "the file f" }.login(file, ask)
     }

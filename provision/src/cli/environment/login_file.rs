@@ -1,7 +1,8 @@
 //! Files with logins and keys: at most a mebibyte, and no pipes where other programs write them.
 //!
-//! A pipe without a writer would be waited for without an end, and a device may have none. `/dev/null` is an empty file, as people use it.
-//! A file that the user names in a variable may be a pipe: a shell makes one of `<(pass show netrc)`.
+//! A pipe without a writer would be waited for without an end, and a device may have none. `/dev/null` is an empty
+//! file, as people use it. A file that the user names in a variable may be a pipe: a shell makes one of `<(pass show
+//! netrc)`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};

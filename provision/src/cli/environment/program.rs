@@ -1,7 +1,7 @@
 //! Programs that give credentials: docker's helpers, and `credential_process` of AWS.
 //!
-//! A program gets its question on standard input and answers on standard output. No secret is in its arguments or environment, and
-//! its standard error is not shown, because it may repeat one.
+//! A program gets its question on standard input and answers on standard output. No secret is in its arguments or
+//! environment, and its standard error is not shown, because it may repeat one.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -23,8 +23,8 @@ pub(super) struct Answer {
     pub(super) out: Vec<u8>,
 }
 
-/// The file of the program `name` in one of the absolute directories of `search_path`. Others, and an empty one, would be in the working
-/// directory, which may be a repository of another.
+/// The file of the program `name` in one of the absolute directories of `search_path`. Others, and an empty one, would
+/// be in the working directory, which may be a repository of another.
 pub(super) fn located(name: &str, search_path: &str) -> Option<PathBuf> {
     let is_program =
         |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();

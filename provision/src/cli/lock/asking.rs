@@ -1,5 +1,5 @@
-//! The display of the questions to hosts: how many are answered. A person who waits a minute sees that something happens, and a
-//! log gets a line every ten seconds.
+//! The display of the questions to hosts: how many are answered. A person who waits a minute sees that something
+//! happens, and a log gets a line every ten seconds.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -40,7 +40,8 @@ impl Asking {
         self.next = now + interval;
         let line = format!("asked {} of {}", self.answered, units::count(self.files, "file"));
         if self.is_terminal {
-            // The cursor returns to the start, so that a message about a wait replaces the line. Without room it is left out.
+            // The cursor returns to the start, so that a message about a wait replaces the line. Without room it is
+            // left out.
             let _ = Offer(&ERR).put(&format!("\r\u{1b}[2K{line}\r"), false);
             self.is_drawn = true;
         } else {

@@ -1,7 +1,7 @@
 //! The sources of one command, step by step: checked without a host, asked for, and only then read and written.
 //!
-//! Each step covers all sources before the next one begins. A download may take hours, so no mistake of the command line and no
-//! collision of two paths is left to be found after one.
+//! Each step covers all sources before the next one begins. A download may take hours, so no mistake of the command
+//! line and no collision of two paths is left to be found after one.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -107,9 +107,9 @@ impl Batch<'_> {
         }
     }
 
-    /// Joins the sources of each path: those of equal digests are one entry with mirrors (fault 113). Others are refused, and so is
-    /// what a read could only confirm: without a declared digest, nothing shows that the bytes are the same as another source's, or
-    /// as those of the lock's entry.
+    /// Joins the sources of each path: those of equal digests are one entry with mirrors (fault 113). Others are
+    /// refused, and so is what a read could only confirm: without a declared digest, nothing shows that the bytes are
+    /// the same as another source's, or as those of the lock's entry.
     fn one_a_path<'p>(&mut self, prepared: Vec<Sourced<'p>>) -> Vec<Sourced<'p>> {
         let mut kept: Vec<Sourced<'p>> = Vec::with_capacity(prepared.len());
         let mut by_path: HashMap<ModelPath, usize> = HashMap::new();
@@ -145,7 +145,8 @@ impl Batch<'_> {
                 continue;
             }
             let mut other = (entry, place);
-            // A source whose digest and length are known needs no read. A name that a host happens to give displaces no other file.
+            // A source whose digest and length are known needs no read. A name that a host happens to give displaces no
+            // other file.
             let rank = |entry: &PreparedEntry| (!entry.is_named_by_host(), !entry.has_to_be_read());
             if rank(&other.0) > rank(&known.0) {
                 std::mem::swap(known, &mut other);
@@ -202,8 +203,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Asks a person for the meaning of a path, if that is the error, and corrects the request. Otherwise the error is one of the
-    /// failures.
+    /// Asks a person for the meaning of a path, if that is the error, and corrects the request. Otherwise the error is
+    /// one of the failures.
     fn settle(&mut self, wanted: &mut Wanted<'_>, error: &EntryError) -> Option<()> {
         if let Some(meaning) = Meanings::of(error).and_then(|meanings| question::ask(&meanings)) {
             wanted.request.explicit = Some(meaning);

@@ -22,8 +22,8 @@ pub(crate) struct CheckArgs {
     /// The locks.
     #[command(flatten)]
     locks: Locks,
-    /// Instead of asking hosts: check that the piece lists beside the lock describe the installed or cached files, which are read
-    /// completely
+    /// Instead of asking hosts: check that the piece lists beside the lock describe the installed or cached files,
+    /// which are read completely
     #[arg(long)]
     pieces: bool,
     /// Where the files are, with --pieces.

@@ -16,8 +16,8 @@ use crate::cli::arguments::{Choice, Locks, threads};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::{locks, tell, units};
 
-/// Checks the lists of the chosen models: they are beside the lock, have the digests that it says, and describe the files, which are
-/// read completely, by their pieces and as a whole. Each of several locks has its own.
+/// Checks the lists of the chosen models: they are beside the lock, have the digests that it says, and describe the
+/// files, which are read completely, by their pieces and as a whole. Each of several locks has its own.
 pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &str) -> Result<(), Failure> {
     locks::need_files(from, ", or run `verify --full`, which has the lists that the destination keeps")?;
     let texts = locks::read_locks(from, None, default, &mut locks::Access::Never)?;

@@ -1,7 +1,7 @@
 //! The `lock add` commands in messages, for a person to paste into a shell.
 //!
-//! Sources come from others' lists, so every word is quoted. A source that is not shown whole has no command: pasted, the shown text
-//! would be another address.
+//! Sources come from others' lists, so every word is quoted. A source that is not shown whole has no command: pasted,
+//! the shown text would be another address.
 
 use provision_lock::source::Source;
 

@@ -54,8 +54,9 @@ impl FilesArgs {
 }
 
 impl Files {
-    /// Reads each model's installed file; where that is missing or wrong, the cache's. `read` reads files below a directory. With
-    /// `distrusts`, no marker vouches for a wrong file afterwards, so the next fetch replaces it. Draws progress meanwhile.
+    /// Reads each model's installed file; where that is missing or wrong, the cache's. `read` reads files below a
+    /// directory. With `distrusts`, no marker vouches for a wrong file afterwards, so the next fetch replaces it. Draws
+    /// progress meanwhile.
     pub(super) fn read(
         &self,
         models: &[&Model],
@@ -105,8 +106,8 @@ pub(super) fn code_of(state: &FileState) -> Code {
     if matches!(state, FileState::Unreadable(_)) { Code::Disk } else { Code::Integrity }
 }
 
-/// What is wrong with a model's file, and the way out. `again` is what to do after it. A marker may vouch for a wrong file that is not
-/// `distrusted`.
+/// What is wrong with a model's file, and the way out. `again` is what to do after it. A marker may vouch for a wrong
+/// file that is not `distrusted`.
 pub(super) fn refusal(model: &Model, state: &FileState, distrusted: bool, again: &str) -> String {
     let what = verify::describe(model, state);
     let is_read = matches!(state, FileState::WrongDigest { .. } | FileState::WrongPieces { .. });

@@ -4,8 +4,8 @@
 //! `properties.models` does not, and `import … && fetch` has to work. A model with an address that did not get into
 //! the lock is a failure, and so is a list that added nothing.
 //!
-//! Lists come from others, so they must not reach into the user's network: without an option, only public addresses are asked,
-//! over https (fault 115). The URLs that `lock add` gets are the user's own words, and any of them is asked.
+//! Lists come from others, so they must not reach into the user's network: without an option, only public addresses are
+//! asked, over https (fault 115). The URLs that `lock add` gets are the user's own words, and any of them is asked.
 
 mod losses;
 mod path_of;
@@ -28,8 +28,8 @@ use super::session::{Failures, HostSession};
 /// Options of `lock import`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
-    /// The lists, also workflows inside pictures and videos; `-` is standard input. Output of sha256sum gives digests to what the
-    /// others name
+    /// The lists, also workflows inside pictures and videos; `-` is standard input. Output of sha256sum gives digests
+    /// to what the others name
     #[arg(value_name = "FILE", required = true)]
     files: Vec<Utf8PathBuf>,
     /// The format of the lists [default: detected for each]: workflow, api, manager, aria2, pget, urls, script,

@@ -92,7 +92,8 @@ pub(crate) fn run(args: &PiecesArgs, default: &str) -> Result<(), Failure> {
     failures.conclude("no piece list")
 }
 
-/// Writes the lists of those of `paths` whose bytes passed, which are `made`, or are on this machine, after they were added to the lock.
+/// Writes the lists of those of `paths` whose bytes passed, which are `made`, or are on this machine, after they were
+/// added to the lock.
 pub(super) fn by_product<'p>(
     path: &Utf8Path,
     paths: impl Iterator<Item = &'p ModelPath>,

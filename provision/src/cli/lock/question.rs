@@ -1,7 +1,7 @@
 //! The question for the meaning of a `--path` without the suffix that the file has: a folder, or the file's name.
 //!
-//! Both are common, and a wrong guess is found only when a program does not list the model. A person at a terminal is asked. A
-//! script gets the two commands, and exit code 2.
+//! Both are common, and a wrong guess is found only when a program does not list the model. A person at a terminal is
+//! asked. A script gets the two commands, and exit code 2.
 
 use provision_core::terminal_text::TerminalText;
 use provision_lock::entry_builder::EntryError;

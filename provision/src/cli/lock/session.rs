@@ -32,8 +32,8 @@ pub(super) struct Parts {
     /// `$XDG_CACHE_HOME/provision`, else `~/.cache/provision`]
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     cache: Option<Utf8PathBuf>,
-    /// The most bytes that the cache keeps, such as 20G; the files that were used longest ago go first. A file without room goes
-    /// below --dest [default: 50G for the user's cache, where nothing makes room; no limit for --cache]
+    /// The most bytes that the cache keeps, such as 20G; the files that were used longest ago go first. A file without
+    /// room goes below --dest [default: 50G for the user's cache, where nothing makes room; no limit for --cache]
     #[arg(long, value_name = "SIZE", env = "PROVISION_CACHE_SIZE", value_parser = units::parse_size)]
     cache_size: Option<u64>,
     /// The directory for those files without a cache, as a fetch has it.
@@ -55,8 +55,8 @@ impl Parts {
         FilesArgs { at: self.at.clone(), cache: self.cache.clone() }
     }
 
-    /// The cache. One that the user named is bounded only on request: it may be shared. A container that exists for this command
-    /// takes its own layer with it, so the user's cache is not kept there.
+    /// The cache. One that the user named is bounded only on request: it may be shared. A container that exists for
+    /// this command takes its own layer with it, so the user's cache is not kept there.
     fn cache(&self) -> Option<ReadCache> {
         let asked = self.cache_size.map(|bytes| CacheLimit { bytes, evicts: true });
         if let Some(directory) = self.cache.clone() {

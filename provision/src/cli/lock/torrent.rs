@@ -30,8 +30,8 @@ pub(crate) struct TorrentArgs {
     /// The directory that the torrents are written into
     #[arg(short, long, value_name = "DIR")]
     output: Utf8PathBuf,
-    /// An address below which a server has the files under their paths in the lock (repeatable): a web seed of each torrent, and
-    /// of another one for the whole set
+    /// An address below which a server has the files under their paths in the lock (repeatable): a web seed of each
+    /// torrent, and of another one for the whole set
     #[arg(long = "web-seed", value_name = "URL")]
     web_seeds: Vec<String>,
     /// The tracker of the torrents
@@ -79,7 +79,8 @@ pub(crate) fn run(args: &TorrentArgs, default: &str) -> Result<(), Failure> {
     let hashes = match place.open()? {
         Some(destination) => {
             let hashes = hash_pieces(&destination, &models, set.is_some(), threads());
-            // As after `verify`: the next fetch replaces what is wrong. Without the right to say so here, the message is all.
+            // As after `verify`: the next fetch replaces what is wrong. Without the right to say so here, the message
+            // is all.
             let _ = inspect::distrust(&destination, &models, &hashes.states);
             hashes
         }
@@ -130,7 +131,8 @@ fn set_of(bases: &[Url]) -> Option<(String, Vec<Url>)> {
     set
 }
 
-/// Adds the torrent of a model. Two models with one name and the same bytes have one torrent, with the web seeds of both.
+/// Adds the torrent of a model. Two models with one name and the same bytes have one torrent, with the web seeds of
+/// both.
 fn add<'a>(drafts: &mut BTreeMap<String, Draft<'a>>, model: &'a Model, pieces: &[Piece], bases: &[Url]) {
     if model.size == 0 {
         say(format_args!("note: {} is empty, and no torrent is made of no bytes", model.path));

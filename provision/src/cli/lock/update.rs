@@ -121,8 +121,8 @@ fn fail(failures: &mut Failures, model: &Model, error: &EntryError) {
     failures.add_of_host(code_of_entry(error), &model.path, error.silence(), TerminalText(told));
 }
 
-/// Replaces the entries of models, prints the changes, and returns false if the lock could not be written. That is one of the
-/// failures; the others are printed, too.
+/// Replaces the entries of models, prints the changes, and returns false if the lock could not be written. That is one
+/// of the failures; the others are printed, too.
 fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> bool {
     if changed.is_empty() {
         return true;

@@ -112,8 +112,8 @@ impl<'a> Writing<'a> {
         tell(format_args!("{}: {}{}{end}", self.path, parts.join("; "), whole.unwrap_or_default()));
     }
 
-    /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours. Breaks if the
-    /// lock cannot be written, so that no more bytes are read in vain.
+    /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours.
+    /// Breaks if the lock cannot be written, so that no more bytes are read in vain.
     pub(super) fn take(&mut self, made: BuiltEntry, failures: &mut Failures) -> ControlFlow<()> {
         self.entries.push(made.entry);
         if !made.was_read {
@@ -191,8 +191,8 @@ fn put(
 /// An entry as it is put, and the result.
 type Put = (Entry, Result<Outcome, PutFailure>);
 
-/// Puts the entries into the document, which has each path once. All at once, because each change parses the whole lock; one by one
-/// only if one of them is refused.
+/// Puts the entries into the document, which has each path once. All at once, because each change parses the whole
+/// lock; one by one only if one of them is refused.
 fn put_each(document: &mut Document, entries: &[Entry]) -> Result<Vec<Put>, EditFailure> {
     let adapted: Vec<Result<Entry, Box<Entry>>> =
         entries.iter().map(|entry| adapt(document, entry)).collect();
@@ -241,8 +241,8 @@ pub(super) enum PutFailure {
     AnotherFile,
 }
 
-/// True if `url` is the address of `older`, except for a query that chooses the file (fault 114). If the address itself ends
-/// with the name of the file `path`, another query may be a new version.
+/// True if `url` is the address of `older`, except for a query that chooses the file (fault 114). If the address itself
+/// ends with the name of the file `path`, another query may be a new version.
 pub(super) fn is_another_of_its_address(older: &Entry, path: &ModelPath, url: &SourceUrl) -> bool {
     let bare = |url: &SourceUrl| {
         let mut url = Source::lasting_address(url);

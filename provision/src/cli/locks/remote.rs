@@ -71,8 +71,8 @@ impl Kept {
         self.0
     }
 
-    /// Writes the text if there is a destination and the text cannot contain a secret. A failure is a warning: the next start
-    /// then needs the network.
+    /// Writes the text if there is a destination and the text cannot contain a secret. A failure is a warning: the next
+    /// start then needs the network.
     pub(super) fn write(&self, destination: &Utf8Path, name: &str, text: &str) {
         if may_hold_secret(text) {
             return;

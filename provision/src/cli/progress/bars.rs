@@ -2,9 +2,9 @@
 //! Messages (a finished file, a retry, a warning) scroll up above them.
 //!
 //! A separate thread draws ten times a second from the counters. `observe` only counts and queues lines for the next
-//! drawing. All bars are one indicatif bar of several lines, whose text `frame` makes: one drawing draws all, so nothing
-//! tears and thousands of files cost nothing. indicatif's `MultiProgress` was rejected: it draws at every change of every
-//! bar, knows one width for each column, and its speed counts resumed bytes.
+//! drawing. All bars are one indicatif bar of several lines, whose text `frame` makes: one drawing draws all, so
+//! nothing tears and thousands of files cost nothing. indicatif's `MultiProgress` was rejected: it draws at every
+//! change of every bar, knows one width for each column, and its speed counts resumed bytes.
 //!
 //! A drawing is written by the thread of `output`. While it is not written, as on a stopped terminal, none is made.
 
@@ -289,7 +289,8 @@ impl Screen {
             lines.push_str(&text::wrap(&line, columns));
             lines.push('\n');
         }
-        // indicatif's `println` fills lines with spaces instead of ending them, and a terminal that is made wider joins them.
+        // indicatif's `println` fills lines with spaces instead of ending them, and a terminal that is made wider joins
+        // them.
         self.bar.suspend(|| self.terminal.write(&lines));
     }
 

@@ -1,10 +1,11 @@
 //! One JSON object a line on standard output: the event, and `at`, the seconds since the start.
 //!
-//! [`Event::Received`] is frequent, so it is written at most every [`BETWEEN`] for a file, with the sum of the bytes held
-//! back. No byte is lost: the remainder of a file is written before any other event of it, and all remainders at the end.
+//! [`Event::Received`] is frequent, so it is written at most every [`BETWEEN`] for a file, with the sum of the bytes
+//! held back. No byte is lost: the remainder of a file is written before any other event of it, and all remainders at
+//! the end.
 //!
-//! While many earlier lines are still to be written, `received` waits, and `connections` and `checking` are left out. Events whose
-//! number is bounded by the plan are always written; of the others, those without room are counted.
+//! While many earlier lines are still to be written, `received` waits, and `connections` and `checking` are left out.
+//! Events whose number is bounded by the plan are always written; of the others, those without room are counted.
 //!
 //! serde escapes the ASCII control characters, `output` the others that are unsafe in a terminal.
 

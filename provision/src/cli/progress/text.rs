@@ -65,8 +65,8 @@ fn after_escape(text: &str) -> &str {
     let after = &text[c.len_utf8()..];
     match c {
         '[' => after_csi(after),
-        // Strings: OSC, DCS, SOS, PM, APC. They end with BEL or ESC \. A string without an end is kept as text, since the rest
-        // of the text would go with it.
+        // Strings: OSC, DCS, SOS, PM, APC. They end with BEL or ESC \. A string without an end is kept as text, since
+        // the rest of the text would go with it.
         ']' | 'P' | 'X' | '^' | '_' => match after.find(['\u{7}', '\u{1b}', '\u{9c}']) {
             Some(end) => after[end..]
                 .strip_prefix("\u{1b}\\")

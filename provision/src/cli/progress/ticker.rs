@@ -13,8 +13,8 @@ use super::lock;
 pub(super) struct Ticker(Mutex<Option<(Sender<()>, JoinHandle<()>)>>);
 
 impl Ticker {
-    /// Calls `tick` every `period`, first after one period. If no thread can be started there are no ticks: progress is no
-    /// reason to fail.
+    /// Calls `tick` every `period`, first after one period. If no thread can be started there are no ticks: progress is
+    /// no reason to fail.
     pub(super) fn start(period: Duration, tick: impl Fn() + Send + 'static) -> Self {
         let (stop, stopped) = channel();
         let thread = Builder::new().name("progress".to_owned()).spawn(move || {

@@ -1,11 +1,12 @@
 //! Civitai: model versions by number, the digests of their files, and downloads for known clients.
 //!
 //! Emulated, as of 2026:
-//! - `GET /api/v1/model-versions/ID`: the version, its model's type, and its files with `hashes.SHA256` in upper case and
-//!   `sizeKB` as a fraction.
-//! - `GET /api/download/models/ID?fileId=&type=&format=&size=&fp=`: 307 to a signed URL on the store. Without a required token: 307
-//!   to a login page that ends in 200 and HTML. To HEAD: 401, with any token. To a client without a name, or with a
-//!   library's: 403. In early access: 401 to any token, and the description says so (`availability`, `earlyAccessEndsAt`).
+//! - `GET /api/v1/model-versions/ID`: the version, its model's type, and its files with `hashes.SHA256` in upper case
+//!   and `sizeKB` as a fraction.
+//! - `GET /api/download/models/ID?fileId=&type=&format=&size=&fp=`: 307 to a signed URL on the store. Without a
+//!   required token: 307 to a login page that ends in 200 and HTML. To HEAD: 401, with any token. To a client without a
+//!   name, or with a library's: 403. In early access: 401 to any token, and the description says so (`availability`,
+//!   `earlyAccessEndsAt`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

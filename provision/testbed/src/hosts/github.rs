@@ -2,14 +2,14 @@
 //!
 //! Emulated, as of 2026, with the paths of an enterprise server (the public API has a host of its own and begins with
 //! `/repos`):
-//! - `GET /api/v3/repos/OWNER/REPO/releases/tags/TAG`: the assets with `size`, `digest` (`sha256:…`, or null if uploaded
-//!   before June 2025) and `browser_download_url`.
+//! - `GET /api/v3/repos/OWNER/REPO/releases/tags/TAG`: the assets with `size`, `digest` (`sha256:…`, or null if
+//!   uploaded before June 2025) and `browser_download_url`.
 //! - `GET /api/v3/repos/OWNER/REPO/releases/latest`: the newest release, here the one with the tag that sorts last.
 //! - `GET /api/v3/repos/OWNER/REPO/releases/assets/ID`: the asset's description; to a request that accepts
 //!   `application/octet-stream` only, 302 to a signed URL on the store. An asset that replaces another has an id and an
 //!   `updated_at` of its own.
-//! - 403 with `X-RateLimit-Remaining: 0` and `X-RateLimit-Reset` in seconds since 1970; the secondary limit is 403 or 429
-//!   with `Retry-After` while requests remain.
+//! - 403 with `X-RateLimit-Remaining: 0` and `X-RateLimit-Reset` in seconds since 1970; the secondary limit is 403 or
+//!   429 with `Retry-After` while requests remain.
 //! - `/OWNER/REPO/releases/download/TAG/ASSET`: 302 to a signed URL on the store.
 //! - A private repository is 404 without a token. Its download URLs are 404 even with one: they require a browser's
 //!   session.

@@ -1,8 +1,8 @@
 //! The Hugging Face Hub: model repositories with branches and commits, their listings, and the way to their files.
 //!
 //! Emulated, as of 2026:
-//! - `GET /api/models/REPO/tree/REV[/DIR]?recursive=&limit=&cursor=`: a page of the listing; `Link: <…>; rel="next"` leads to
-//!   the next one.
+//! - `GET /api/models/REPO/tree/REV[/DIR]?recursive=&limit=&cursor=`: a page of the listing; `Link: <…>; rel="next"`
+//!   leads to the next one.
 //! - `GET /api/models/REPO[/revision/REV]?blobs=true`: the repository, with every file's size and digest.
 //! - `/REPO/resolve/REV/PATH`: a large file is a 302 to a signed URL on the store. Only this redirect carries
 //!   `X-Repo-Commit`, `X-Linked-Etag` (quoted SHA-256), `X-Linked-Size` and `X-Xet-Hash`. A small file is a 307 with a
@@ -334,8 +334,8 @@ impl State {
 }
 
 impl Repository {
-    /// The commit of the revision that `rest` begins with, and the path after it. A branch's name may contain slashes, so the
-    /// longest one that fits is taken.
+    /// The commit of the revision that `rest` begins with, and the path after it. A branch's name may contain slashes,
+    /// so the longest one that fits is taken.
     fn locate<'a>(&self, rest: &'a str) -> Result<(String, &'a str), Answer> {
         let after = |name: &str| {
             let after = rest.strip_prefix(name)?;

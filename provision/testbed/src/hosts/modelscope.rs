@@ -1,8 +1,8 @@
 //! `ModelScope`: models with branches, their listing, and their bytes.
 //!
 //! Emulated, as of 2026:
-//! - `GET /api/v1/models/OWNER/NAME/repo/files?Revision=REV&Recursive=true`: `{"Code":200,"Data":{"Files":[…]}}` with `Path`,
-//!   `Size`, `Sha256`, `Type` (`blob`) and `Revision`, the commit that last changed the file.
+//! - `GET /api/v1/models/OWNER/NAME/repo/files?Revision=REV&Recursive=true`: `{"Code":200,"Data":{"Files":[…]}}` with
+//!   `Path`, `Size`, `Sha256`, `Type` (`blob`) and `Revision`, the commit that last changed the file.
 //! - `GET /models/OWNER/NAME/resolve/REV/PATH`: the bytes from the host itself, with ranges.
 //! - A private model is a 404 in JSON without a login.
 

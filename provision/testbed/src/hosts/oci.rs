@@ -1,8 +1,8 @@
 //! A registry of the OCI distribution specification: its blobs, and its tokens.
 //!
 //! - `GET` and `HEAD /v2/NAME/blobs/sha256:HEX`: the bytes with ranges, or 307 to a signed URL on the store.
-//! - A guarded repository: 401 with `WWW-Authenticate: Bearer realm="…",service="…",scope="repository:NAME:pull"`. Its token
-//!   comes from `GET /token?service=&scope=`, for every client or only with a name and a password.
+//! - A guarded repository: 401 with `WWW-Authenticate: Bearer realm="…",service="…",scope="repository:NAME:pull"`. Its
+//!   token comes from `GET /token?service=&scope=`, for every client or only with a name and a password.
 //! - 404 with `{"errors":[{"code":"BLOB_UNKNOWN"}]}`.
 
 use std::collections::BTreeMap;

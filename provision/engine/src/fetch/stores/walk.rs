@@ -1,11 +1,12 @@
 //! The search of a store: every directory below it once, by names and sizes. No file is opened.
 //!
-//! A name may state the digest of its file: the Hugging Face cache, this program's cache and Git LFS name files by the 64 digits of
-//! their SHA-256, ollama by `sha256-` and the digits. Such a file is no candidate for another digest, and costs no look at its size.
-//! Any other file is a candidate for the models of its size.
+//! A name may state the digest of its file: the Hugging Face cache, this program's cache and Git LFS name files by the
+//! 64 digits of their SHA-256, ollama by `sha256-` and the digits. Such a file is no candidate for another digest, and
+//! costs no look at its size. Any other file is a candidate for the models of its size.
 //!
-//! Symlinks to files are followed, for reading only: the snapshots of the Hugging Face cache consist of them. Symlinks to directories
-//! are not: they may form circles, and lead out of the store. Names that programs give to files in progress are skipped.
+//! Symlinks to files are followed, for reading only: the snapshots of the Hugging Face cache consist of them. Symlinks
+//! to directories are not: they may form circles, and lead out of the store. Names that programs give to files in
+//! progress are skipped.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;

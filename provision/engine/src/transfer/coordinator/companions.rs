@@ -216,7 +216,8 @@ impl Coordinator {
         self.wake(&revoked);
     }
 
-    /// The stores that this failure ends for all files, and the reason; `None` if it ends none, or if the source is no store.
+    /// The stores that this failure ends for all files, and the reason; `None` if it ends none, or if the source is no
+    /// store.
     pub(super) fn ends_store(
         &self,
         id: FileId,
@@ -295,8 +296,8 @@ impl Coordinator {
         }
     }
 
-    /// True if the file's lead went out while the file could not leave it: its claims had to end, or a job had the part. Then
-    /// the file leaves it now.
+    /// True if the file's lead went out while the file could not leave it: its claims had to end, or a job had the
+    /// part. Then the file leaves it now.
     pub(super) fn leaves_lead_that_is_out(&mut self, id: FileId) -> bool {
         let (now, file) = (self.shared.now(), &mut self.files[id.0]);
         let lead = file.policy.position();

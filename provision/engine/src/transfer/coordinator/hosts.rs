@@ -1,4 +1,5 @@
-//! Failures that concern a host and not one file: it gives no answer, or it asks for a wait. Every file there learns of them.
+//! Failures that concern a host and not one file: it gives no answer, or it asks for a wait. Every file there learns of
+//! them.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use provision_core::schedule::FileId;
 use provision_http::RequestError;
 
 impl Coordinator {
-    /// The next step of a file after a failed request, and the number of files for the report. `asked_source` is true if the
-    /// request began at the source itself, `is_empty` if it brought no byte.
+    /// The next step of a file after a failed request, and the number of files for the report. `asked_source` is true
+    /// if the request began at the source itself, `is_empty` if it brought no byte.
     pub(super) fn request_failed(
         &mut self,
         id: FileId,
@@ -53,9 +54,9 @@ impl Coordinator {
         self.shared.schedule().last_heard(host)
     }
 
-    /// A host gave no answer to file `id`, and none to any other. The failure counts for all files there that have no request
-    /// under way, and one at a time asks again (fault 98). Returns the file's next step, and the number of files for the
-    /// report.
+    /// A host gave no answer to file `id`, and none to any other. The failure counts for all files there that have no
+    /// request under way, and one at a time asks again (fault 98). Returns the file's next step, and the number of
+    /// files for the report.
     fn host_is_silent(
         &mut self,
         id: FileId,
@@ -116,7 +117,8 @@ impl Coordinator {
         }
     }
 
-    /// The files that have their source at this host, or failed there last, and have no request under way, except for `id`.
+    /// The files that have their source at this host, or failed there last, and have no request under way, except for
+    /// `id`.
     fn idle_files_of(
         &mut self,
         id: FileId,

@@ -1,8 +1,10 @@
-//! Wrong pieces of a file with a piece list: they leave the part, their sender is blamed, and they alone are fetched again.
+//! Wrong pieces of a file with a piece list: they leave the part, their sender is blamed, and they alone are fetched
+//! again.
 //!
-//! A thread that hashes tells of a wrong piece at once. A job takes it out of the part and its journal, while claims of other
-//! ranges go on. Only then is its range scheduled again, so no byte is written twice. While the file waits for its claims to
-//! end, or a job installs it, wrong pieces wait: [`Coordinator::judge_pieces`] is called again after that.
+//! A thread that hashes tells of a wrong piece at once. A job takes it out of the part and its journal, while claims of
+//! other ranges go on. Only then is its range scheduled again, so no byte is written twice. While the file waits for
+//! its claims to end, or a job installs it, wrong pieces wait: [`Coordinator::judge_pieces`] is called again after
+//! that.
 
 use super::{Coordinator, Phase, TaskResult};
 use crate::transfer::policy::{Decision, PieceStep, Step};
@@ -13,7 +15,8 @@ use provision_disk::{StoreError, WrongPiece};
 use provision_http::sniff;
 
 impl Coordinator {
-    /// Starts the job that takes the wrong pieces out of the part. False if there are none, or the file cannot do it now.
+    /// Starts the job that takes the wrong pieces out of the part. False if there are none, or the file cannot do it
+    /// now.
     pub(in crate::transfer) fn drop_wrong_pieces(&mut self, id: FileId) -> bool {
         let file = &mut self.files[id.0];
         if self.stopping || file.is_dropping || !matches!(file.phase, Phase::Transferring) {
@@ -105,7 +108,8 @@ impl Coordinator {
         sources.chain(earlier).collect::<Vec<_>>().join(" and ")
     }
 
-    /// Schedules what a stream has left out, because it was dropped behind or under the stream. True if there is something.
+    /// Schedules what a stream has left out, because it was dropped behind or under the stream. True if there is
+    /// something.
     pub(super) fn lacks_dropped_bytes(&mut self, id: FileId) -> bool {
         let part = self.files[id.0].target.part.get().filter(|part| part.has_list());
         let lacks = part.is_some_and(|part| !part.missing().is_empty());

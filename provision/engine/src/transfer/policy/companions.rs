@@ -1,4 +1,5 @@
-//! The sources that serve a file beside its lead. A failure of a companion never ends the file: at most, it ends the companion.
+//! The sources that serve a file beside its lead. A failure of a companion never ends the file: at most, it ends the
+//! companion.
 
 use std::time::Duration;
 
@@ -120,8 +121,8 @@ impl FilePolicy {
         self.end_source(error, false, now)
     }
 
-    /// Companions sent bytes that cannot be told from the lead's, and some are wrong: the lead reads the file again alone. With
-    /// a piece list they can be told, piece by piece: then `None`.
+    /// Companions sent bytes that cannot be told from the lead's, and some are wrong: the lead reads the file again
+    /// alone. With a piece list they can be told, piece by piece: then `None`.
     pub(in crate::transfer) fn read_alone(&mut self, reason: String) -> Option<Decision> {
         if self.has_pieces {
             return None;

@@ -13,8 +13,8 @@ pub(in crate::transfer) enum Decision {
     GoOn,
     /// Forget the resolved source, and continue.
     Resolve,
-    /// Wait before the file's next claim. `left` is the time before which the source does not end; `is_news` is false if
-    /// the failure belongs to one that was reported.
+    /// Wait before the file's next claim. `left` is the time before which the source does not end; `is_news` is false
+    /// if the failure belongs to one that was reported.
     Wait { wait: Duration, throttled: bool, reason: String, failures: u32, left: Duration, is_news: bool },
     /// Revoke every claim, wait for them, and then take this step.
     Drain(Step),

@@ -1,4 +1,5 @@
-//! Wrong pieces of a file with a piece list: who is blamed, and what is fetched again. Nothing but the piece is dropped.
+//! Wrong pieces of a file with a piece list: who is blamed, and what is fetched again. Nothing but the piece is
+//! dropped.
 //!
 //! | all bytes of the piece came from | step |
 //! |---|---|

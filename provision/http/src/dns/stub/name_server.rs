@@ -1,7 +1,7 @@
 //! Queries to one name server: over UDP, and over TCP if the answer is truncated (RFC 1035, RFC 7766).
 //!
-//! Each query has its own socket, port and ID, and the kernel gives a connected socket only the server's datagrams. A forged
-//! answer would have to guess all three.
+//! Each query has its own socket, port and ID, and the kernel gives a connected socket only the server's datagrams. A
+//! forged answer would have to guess all three.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -109,8 +109,8 @@ impl NameServer {
     }
 }
 
-/// A random query ID from the TLS library, which asks the kernel. hickory's generator finds no `getrandom` to link with in a
-/// static binary, opens /dev/urandom instead, and panics in a root without it.
+/// A random query ID from the TLS library, which asks the kernel. hickory's generator finds no `getrandom` to link with
+/// in a static binary, opens /dev/urandom instead, and panics in a root without it.
 fn random_id() -> Option<u16> {
     let mut bytes = [0; 2];
     rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
@@ -137,8 +137,8 @@ fn is_truncated_answer(question: &Message, packet: &[u8]) -> bool {
     header.metadata.truncation && queries.is_ok_and(|queries| is_answer(question, &header.metadata, &queries))
 }
 
-/// The addresses of `name`, or of the name at the end of its chain of aliases, which a recursive server sends too. Records of
-/// other names do not count: the answer is about one name (RFC 1034 section 4.3.2, RFC 2181 section 5.4.1).
+/// The addresses of `name`, or of the name at the end of its chain of aliases, which a recursive server sends too.
+/// Records of other names do not count: the answer is about one name (RFC 1034 section 4.3.2, RFC 2181 section 5.4.1).
 fn addresses_of(name: &Name, records: &[Record]) -> Vec<IpAddr> {
     let mut name = name;
     // Each alias takes a record, so a circle ends.

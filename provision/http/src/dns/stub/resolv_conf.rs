@@ -24,8 +24,8 @@ pub(super) struct ResolvConf {
 }
 
 impl ResolvConf {
-    /// Parses the file. Malformed lines are ignored, as glibc does. Without a `search` or `domain` line, the search domain is
-    /// the domain of `hostname`.
+    /// Parses the file. Malformed lines are ignored, as glibc does. Without a `search` or `domain` line, the search
+    /// domain is the domain of `hostname`.
     pub(super) fn parse(text: &str, hostname: &str) -> Self {
         let mut conf = Self {
             servers: Vec::new(),

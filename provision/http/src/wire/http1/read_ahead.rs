@@ -52,8 +52,8 @@ impl ReadAhead {
         len
     }
 
-    /// Reads more bytes behind those that are there. The buffer grows up to `limit` bytes; a longer line or head is an error.
-    /// A dropped future loses no byte.
+    /// Reads more bytes behind those that are there. The buffer grows up to `limit` bytes; a longer line or head is an
+    /// error. A dropped future loses no byte.
     pub(super) async fn fill(&mut self, io: &mut dyn Socket, limit: usize) -> Result<usize, TransportError> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);

@@ -1,7 +1,7 @@
 //! Requests: the bytes of a GET.
 //!
-//! A request has no `Referer`, no cookie but those of its own redirects, and accepts `identity` only: for any other encoding CDNs have compressed the body
-//! and dropped the range.
+//! A request has no `Referer`, no cookie but those of its own redirects, and accepts `identity` only: for any other
+//! encoding CDNs have compressed the body and dropped the range.
 
 use http::header::HeaderValue;
 use url::{Position, Url};

@@ -1,7 +1,8 @@
 //! MP4, MOV and AVIF: boxes of length, kind and content, some of which contain boxes.
 //!
-//! A video's metadata is in `moov/udta/meta` (MOV: `moov/meta`). `keys` has the names, and each item of `ilst` has the number of
-//! its name; items with a fixed kind, such as the comment, need no name. A picture's EXIF is an item, whose position `iloc` gives.
+//! A video's metadata is in `moov/udta/meta` (MOV: `moov/meta`). `keys` has the names, and each item of `ilst` has the
+//! number of its name; items with a fixed kind, such as the comment, need no name. A picture's EXIF is an item, whose
+//! position `iloc` gives.
 
 use std::io;
 

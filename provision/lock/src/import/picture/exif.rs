@@ -1,5 +1,5 @@
-//! EXIF: a TIFF directory of tags. `ComfyUI` writes texts `prompt:{…}` as the camera's model and `workflow:{…}` as its maker;
-//! other programs use other tags, or an object in the user's comment. So each text counts, whatever its tag.
+//! EXIF: a TIFF directory of tags. `ComfyUI` writes texts `prompt:{…}` as the camera's model and `workflow:{…}` as its
+//! maker; other programs use other tags, or an object in the user's comment. So each text counts, whatever its tag.
 
 use super::Texts;
 

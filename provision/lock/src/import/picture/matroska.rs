@@ -1,7 +1,8 @@
-//! `WebM` and MKV: nested elements of identifier, length and content. `Segment/Tags/Tag/SimpleTag` has a name and a text.
+//! `WebM` and MKV: nested elements of identifier, length and content. `Segment/Tags/Tag/SimpleTag` has a name and a
+//! text.
 //!
-//! The tags precede the frames in what `ComfyUI` and `FFmpeg` write. A cluster of unknown length ends the search: it is a stream, and
-//! nothing but frames follows.
+//! The tags precede the frames in what `ComfyUI` and `FFmpeg` write. A cluster of unknown length ends the search: it is
+//! a stream, and nothing but frames follows.
 
 use std::io;
 
@@ -67,7 +68,8 @@ fn elements(mut bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
-/// The leading zeros of a number's first byte say how many bytes follow. An identifier keeps its marker bit, a length does not.
+/// The leading zeros of a number's first byte say how many bytes follow. An identifier keeps its marker bit, a length
+/// does not.
 fn head(bytes: &[u8]) -> Option<Head> {
     let number = |at: usize| {
         let first = *bytes.get(at)?;

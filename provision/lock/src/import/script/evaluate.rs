@@ -1,9 +1,9 @@
-//! What a script's downloads would be, without running it: variables, arrays, functions and loops are followed as far as their
-//! values are in the text.
+//! What a script's downloads would be, without running it: variables, arrays, functions and loops are followed as far
+//! as their values are in the text.
 //!
-//! A value that only a run would know is [`UNKNOWN`] and stays it in every text that it becomes part of. Both branches of a condition are
-//! followed. A variable or directory that they set differently is unknown afterwards, so no value is guessed. Steps, depth and the length
-//! of values are bounded: a script comes from a stranger.
+//! A value that only a run would know is [`UNKNOWN`] and stays it in every text that it becomes part of. Both branches
+//! of a condition are followed. A variable or directory that they set differently is unknown afterwards, so no value is
+//! guessed. Steps, depth and the length of values are bounded: a script comes from a stranger.
 
 mod expand;
 

@@ -3,7 +3,8 @@
 use super::evaluate::UNKNOWN;
 use crate::placement::{self, FOLDERS};
 
-/// Words for `ComfyUI`'s folders in other programs and in the names of arrays. A folder's own name without its `s` is such a word, too.
+/// Words for `ComfyUI`'s folders in other programs and in the names of arrays. A folder's own name without its `s` is
+/// such a word, too.
 const WORDS: [(&str, &str); 18] = [
     ("ckpt", "checkpoints"),
     ("stable-diffusion", "checkpoints"),

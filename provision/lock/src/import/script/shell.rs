@@ -1,7 +1,7 @@
 //! The grammar of shell scripts, as far as downloads need it: commands, arrays, functions and blocks.
 //!
-//! A word keeps its quotes and expansions, which `evaluate` reads. The parser accepts any text and never fails: what it does not know
-//! becomes a command. Its depth is bounded, and its time is linear in the text. It runs nothing.
+//! A word keeps its quotes and expansions, which `evaluate` reads. The parser accepts any text and never fails: what it
+//! does not know becomes a command. Its depth is bounded, and its time is linear in the text. It runs nothing.
 
 use std::rc::Rc;
 

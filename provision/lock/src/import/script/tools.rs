@@ -127,7 +127,8 @@ impl CommandLine {
     }
 }
 
-/// Long options with a value, of all the programs: none of them has one of these names for a switch that such scripts use.
+/// Long options with a value, of all the programs: none of them has one of these names for a switch that such scripts
+/// use.
 const WITH_VALUE: &str = "\
     accept append-output base body-data ca-certificate cacert cache-dir cert checksum config \
     connect-timeout console-log-level continue-at cookie cookie-jar cut-dirs data data-raw dir \

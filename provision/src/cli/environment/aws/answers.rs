@@ -47,7 +47,8 @@ pub(super) fn error_code(body: &[u8]) -> Option<&str> {
     (code.len() < 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(code)
 }
 
-/// A date such as `2026-11-29T23:05:00Z`, with or without a fraction of a second (RFC 3339), and with an offset of zero.
+/// A date such as `2026-11-29T23:05:00Z`, with or without a fraction of a second (RFC 3339), and with an offset of
+/// zero.
 pub(super) fn time(date: &str) -> Option<SystemTime> {
     let date = date.strip_suffix('Z').or_else(|| date.strip_suffix("+00:00"))?;
     let numbers: Vec<u64> =

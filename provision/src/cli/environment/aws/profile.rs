@@ -1,6 +1,7 @@
 //! A profile of AWS's shared files: `~/.aws/credentials` and `~/.aws/config`.
 //!
-//! The same setting in both files is the credentials file's. Indented lines are nested settings of services, which are not read.
+//! The same setting in both files is the credentials file's. Indented lines are nested settings of services, which are
+//! not read.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,8 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// Adds the settings of the profile `name` in the text of a file; those that are there already stay. `is_config` is true for the
-    /// config file, where a section is `[profile NAME]`.
+    /// Adds the settings of the profile `name` in the text of a file; those that are there already stay. `is_config` is
+    /// true for the config file, where a section is `[profile NAME]`.
     pub(super) fn add(&mut self, text: &str, name: &str, file: &str, is_config: bool) {
         let mut is_own = false;
         for line in text.lines() {

@@ -30,8 +30,8 @@ pub(super) fn splits(text: &str) -> Result<Vec<(Source, &str)>, Failure> {
     }
 }
 
-/// Gives the sources of the lists their chosen paths. One that no list names is one of the failures. Only the lists tell a `=` of a
-/// query from the one before the path, so the message has no path.
+/// Gives the sources of the lists their chosen paths. One that no list names is one of the failures. Only the lists
+/// tell a `=` of a query from the one before the path, so the message has no path.
 pub(super) fn place(lists: &mut [List], paths: &[Vec<(Source, &str)>], failures: &mut Failures) {
     for splits in paths {
         let is_named = |source: &Source| {

@@ -16,8 +16,8 @@ const NAMED: usize = 3;
 
 /// Reads the lists. Files that cannot be read are failures.
 ///
-/// `*.json` also matches indexes and configurations. JSON that names no model loses none, so it is only mentioned, unless there is
-/// no list at all.
+/// `*.json` also matches indexes and configurations. JSON that names no model loses none, so it is only mentioned,
+/// unless there is no list at all.
 pub(super) fn lists(
     files: &[impl AsRef<Utf8Path>],
     format: Option<Format>,

@@ -1,5 +1,5 @@
-//! Refusals by a disk or the system: a read-only volume, no permission, no descriptors (fault 72), a broken disk (70), a
-//! rename across file systems (83), and volumes that lack what an install needs (84).
+//! Refusals by a disk or the system: a read-only volume, no permission, no descriptors (fault 72), a broken disk (70),
+//! a rename across file systems (83), and volumes that lack what an install needs (84).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;

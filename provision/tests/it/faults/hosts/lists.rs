@@ -5,7 +5,8 @@ use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 use crate::lock_commands::{Fixture, has, said};
 use crate::program::run;
 
-/// A fixture whose Hub has one file, a server on loopback that no list may lead to, and a netrc file with a login for it.
+/// A fixture whose Hub has one file, a server on loopback that no list may lead to, and a netrc file with a login for
+/// it.
 fn fixture() -> (Fixture, BlockingOrigin) {
     let fixture = Fixture::new();
     fixture.hub.commit("o/r", "main", &[("vae/good.safetensors", Content::generated(1, 3000))]);

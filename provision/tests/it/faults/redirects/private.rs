@@ -1,5 +1,5 @@
-//! Redirects from a public origin into a private network (fault 47). The rule looks at the address that is connected to,
-//! so the test needs a public one: it runs in a network namespace whose loopback has one.
+//! Redirects from a public origin into a private network (fault 47). The rule looks at the address that is connected
+//! to, so the test needs a public one: it runs in a network namespace whose loopback has one.
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;

@@ -1,4 +1,5 @@
-//! Parts, journals and locks that are not the run's own: another user's, with a second name, or no file at all (fault 119).
+//! Parts, journals and locks that are not the run's own: another user's, with a second name, or no file at all (fault
+//! 119).
 
 use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};

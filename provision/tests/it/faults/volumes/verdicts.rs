@@ -86,8 +86,8 @@ fn fault_125_a_linked_file_that_verify_found_wrong_is_mended() {
     let options = ["--baked", baked.to_str().unwrap(), "--baked-mode", "symlink"];
     let ended = verb(&fixture, "ensure", &options);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    // The change time tells a marker that the target has changed, unless the change is an image layer's or the disk's. Here the
-    // marker is made to list the new one.
+    // The change time tells a marker that the target has changed, unless the change is an image layer's or the disk's.
+    // Here the marker is made to list the new one.
     rot(&baked.join("d/x"));
     let changed = |path: &Path| {
         use std::os::unix::fs::MetadataExt as _;

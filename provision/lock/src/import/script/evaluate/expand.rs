@@ -259,8 +259,8 @@ fn basename(path: &str) -> &str {
     path[..end].trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
-/// The text without the prefix (`#`, `##`) or the end (`%`, `%%`) that the operator's pattern matches; `None` for another operator, and
-/// for a pattern with more than one `*`, at its outer end.
+/// The text without the prefix (`#`, `##`) or the end (`%`, `%%`) that the operator's pattern matches; `None` for
+/// another operator, and for a pattern with more than one `*`, at its outer end.
 fn strip<'a>(text: &'a str, operator: &str) -> Option<&'a str> {
     let kind = operator.chars().next().filter(|kind| matches!(kind, '#' | '%'))?;
     let (pattern, is_longest) = match operator[1..].strip_prefix(kind) {
