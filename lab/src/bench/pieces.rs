@@ -1,4 +1,4 @@
-//! What piece lists cost and give: ours with a list beside ours without one, by turns.
+//! The costs and gains of piece lists: this program with lists beside itself without, by turns.
 
 use anyhow::{Context as _, Result};
 use camino::Utf8PathBuf;

@@ -1,4 +1,4 @@
-//! Bencoding, the format of torrents (BEP 3): a writer, and a look at one value of a dictionary.
+//! Bencoding, the format of torrents (BEP 3): a writer, and a reader of one value of a dictionary.
 //!
 //! A value has one encoding: integers without leading zeros, keys in the order of their bytes. So equal values give
 //! equal bytes, and the digest of a torrent's `info` identifies it.
@@ -83,14 +83,14 @@ pub fn value_of<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
     None
 }
 
-/// The byte string at the start of `bytes`, and what follows.
+/// The byte string at the start of `bytes`, and the bytes behind it.
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = bytes.iter().position(|byte| *byte == b':')?;
     let length: usize = std::str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
     bytes[colon + 1..].split_at_checked(length)
 }
 
-/// What follows the value at the start of `bytes`.
+/// The bytes behind the value at the start of `bytes`.
 fn skip(bytes: &[u8], depth: usize) -> Option<&[u8]> {
     match bytes.first()? {
         b'i' => bytes.iter().position(|byte| *byte == b'e').map(|end| &bytes[end + 1..]),

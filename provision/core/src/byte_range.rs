@@ -51,7 +51,7 @@ pub enum ContentRange {
     Part {
         /// The bytes that the body has.
         range: ByteRange,
-        /// The length of the whole, where the origin tells.
+        /// The length of the whole, if the origin says it.
         total: Option<u64>,
     },
     /// `bytes */100`, as a 416 has it.
@@ -75,7 +75,7 @@ impl ContentRange {
         let (first, last) = range.split_once('-')?;
         let (first, last) = (digits(first)?, digits(last)?);
         let total = if total == "*" { None } else { Some(digits(total)?) };
-        // A total that the range does not fit into is the reader's to judge: it says that the file is another.
+        // A total that the range does not fit into is valid here: it tells the reader that the file is another.
         if last < first {
             return None;
         }
@@ -104,7 +104,7 @@ impl RangeSet {
         Self::default()
     }
 
-    /// Adds `range`, joined with what it touches or overlaps.
+    /// Adds `range`, and joins it with the ranges that it touches or overlaps.
     pub fn insert(&mut self, range: ByteRange) {
         if range.is_empty() {
             return;

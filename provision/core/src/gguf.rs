@@ -73,9 +73,9 @@ impl Step {
 #[derive(Debug, Clone)]
 pub struct TableReader {
     size: u64,
-    /// Tensors of this length or longer are told.
+    /// Tensors of this length or longer are returned.
     least: u64,
-    /// The most tensors that are told.
+    /// The most tensors that are returned.
     most: usize,
     /// Bytes taken.
     at: u64,
@@ -94,7 +94,7 @@ pub struct TableReader {
 }
 
 impl TableReader {
-    /// A reader for a file of `size` bytes. It tells tensors of `least` bytes or more, `most` of them at most.
+    /// A reader for a file of `size` bytes. It returns tensors of `least` bytes or more, `most` of them at most.
     pub fn new(size: u64, least: u64, most: usize) -> Self {
         Self {
             size,

@@ -151,8 +151,8 @@ impl FromStr for ModelPath {
     }
 }
 
-/// The text as a file system that ignores case compares it (ext4 and f2fs with `casefold`, APFS, HFS+, NTFS, exFAT):
-/// canonical caseless matching, without the characters that some of them skip.
+/// The text as a file system that ignores case compares it: canonical caseless matching, without the characters that
+/// some of them skip. Such are ext4 and f2fs with `casefold`, APFS, HFS+, NTFS and exFAT.
 fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();

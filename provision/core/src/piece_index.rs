@@ -7,7 +7,7 @@
 //! bytes share the place of the first one: lists with a million equal pieces, such as zeros, take no more time than
 //! others.
 //!
-//! A place is a claim: the bytes there are proven when they are copied.
+//! A place is unverified: the bytes there are verified when they are copied.
 
 use std::borrow::Borrow;
 
@@ -186,8 +186,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each lacking piece that some list has is found, at a place where it is; no other is; and the order of the
-        /// lists does not matter.
+        /// Each lacking piece that some list has is found, at a place that has it, and no other piece is. The order of
+        /// the lists does not matter.
         #[test]
         fn every_piece_that_is_somewhere_is_found_where_it_is(
             wanted in prop::collection::vec(prop::collection::vec((0_u8..12, any::<bool>()), 1..8), 0..4),

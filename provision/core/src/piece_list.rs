@@ -1,4 +1,4 @@
-//! Piece lists: the digest of each piece of a file, so that a part of it can be proven on its own.
+//! Piece lists: the digest of each piece of a file, so that a part of it can be verified on its own.
 //!
 //! The lock pins a list by the SHA-256 of its bytes. All numbers are little-endian:
 //!
@@ -156,7 +156,7 @@ impl PieceList {
         bytes_of(max_pieces(size))
     }
 
-    /// The whole file as one piece, for a file that has no list. An empty file has one empty piece, which is proven
+    /// The whole file as one piece, for a file that has no list. An empty file has one empty piece, which is verified
     /// like any other.
     pub fn of_whole(size: u64, sha256: Sha256) -> Self {
         let whole = Piece { range: ByteRange::new(0, size), sha256 };

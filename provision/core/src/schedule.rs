@@ -284,8 +284,8 @@ impl Schedule {
         self.claim_unclaimed(now).or_else(|| self.split_slowest(now))
     }
 
-    /// Reserves the next `len` bytes of a claim and returns the number that its owner may write: fewer after a split,
-    /// none after a revocation or for an unknown claim. The owner must write all reserved bytes.
+    /// Reserves the next `len` bytes of a claim and returns the number that its owner may write. That is fewer after a
+    /// split, and none after a revocation or for an unknown claim. The owner must write all reserved bytes.
     pub fn reserve(&mut self, id: ClaimId, len: u64) -> u64 {
         let Some(flight) = self.flights.get_mut(&id) else { return 0 };
         let granted = len.min(flight.end - flight.reserved);

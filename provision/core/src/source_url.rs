@@ -17,7 +17,7 @@ use url::{Host, Url};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SourceUrl {
     url: Url,
-    /// What few addresses have; boxed, since errors hold addresses.
+    /// Facts that few addresses have; boxed, since errors hold addresses.
     more: Option<Box<More>>,
 }
 

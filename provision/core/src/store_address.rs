@@ -427,7 +427,7 @@ enum Part {
 }
 
 impl Part {
-    /// True unless it differs between files of one digest.
+    /// True if it is the same for all files of one digest.
     fn is_of_digest(&self) -> bool {
         matches!(self, Self::Text(_) | Self::Sha256 | Self::Secret { .. })
     }

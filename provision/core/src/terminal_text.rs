@@ -1,8 +1,8 @@
-//! [`TerminalText`]: text of others, made safe for a terminal and for a log of lines.
+//! [`TerminalText`]: text from outside, made safe for a terminal and for a log of lines.
 //!
 //! A workflow, a lock or a server's response can contain characters that a terminal obeys (colours, a title, "clear the
 //! screen") or that reverse the reading order. A message that quotes them would pass them on. [`is_unsafe`] is the one
-//! list of such characters; each room decides to replace, drop or refuse them.
+//! list of such characters; each caller replaces, drops or refuses them.
 
 use std::fmt::{self, Display, Write};
 

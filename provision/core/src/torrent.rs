@@ -29,8 +29,8 @@ const LONGEST_NAME: usize = 200;
 /// The SHA-1 of one piece.
 pub type Piece = [u8; 20];
 
-/// The piece length for `size` bytes: the smallest power of two from 256 KiB that makes at most 2048 pieces, and 16 MiB
-/// for more than 32 GiB.
+/// The piece length for `size` bytes: the smallest power of two from 256 KiB that makes at most 2048 pieces. For more
+/// than 32 GiB it is 16 MiB.
 pub fn piece_length(size: u64) -> u64 {
     size.div_ceil(MOST).next_power_of_two().clamp(SHORTEST, LONGEST)
 }
@@ -162,7 +162,7 @@ impl Torrent {
     }
 }
 
-/// The name of the file for a model's torrent: the model's file name and the begin of its digest, so that two models or
+/// The name of the file for a model's torrent: the model's file name and the beginning of its digest. So two models or
 /// versions with one name have two torrents.
 pub fn file_name(model: &Model) -> String {
     let name = model.path.file_name();

@@ -1,4 +1,4 @@
-//! Opens directories below another one so that no symlink can lead out.
+//! Confined opens: directories below another one, so that no symlink can lead out.
 //!
 //! There are two modes, and the tests compare them:
 //! - [`ResolveMode::Openat2`]: one call resolves the whole path and refuses each symlink, magic link and `..`

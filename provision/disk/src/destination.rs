@@ -116,8 +116,8 @@ impl Destination {
         self.choices.forget();
     }
 
-    /// Creates the directories elsewhere that new files of `paths` go to, so that they can be locked. What cannot be
-    /// created is left to the file's own error.
+    /// Creates the directories elsewhere that new files of `paths` go to, so that they can be locked. A directory that
+    /// cannot be created is left to the file's own error.
     pub fn create_folders<'a>(&self, paths: impl IntoIterator<Item = &'a ModelPath>) {
         let mut seen = HashSet::new();
         for path in paths.into_iter().filter(|_| !self.folders.is_empty()) {
@@ -162,8 +162,8 @@ impl Destination {
         self.links.freeze();
     }
 
-    /// Checks that no two of `paths` are one file by a symlink: `unet -> diffusion_models`, and a model in each. Nor by
-    /// the folders: they may be of one kind, or share a directory.
+    /// Checks that no two of `paths` are one file by a symlink, such as `unet -> diffusion_models` with a model in
+    /// each. Nor may they be one by folders of one kind, or with a common directory.
     ///
     /// # Errors
     /// [`StoreError::OneFile`] and [`StoreError::OneModel`] name both.
@@ -210,7 +210,7 @@ impl Destination {
         self.directory(parent, false)?.map_or(Ok(Found::Nothing), |directory| directory.find(name))
     }
 
-    /// True if the file at `path` lies in a folder elsewhere, or behind a symlink to a directory: other programs, and
+    /// True if the file at `path` lies in a folder elsewhere, or behind a symlink to a directory. Other programs, and
     /// runs with other destinations, may use it.
     pub fn is_elsewhere(&self, path: &ModelPath) -> Result<bool, StoreError> {
         let directory = self.directory_of(path)?;
@@ -462,8 +462,8 @@ pub fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
     nearest(path)?.map_or(Ok(0), |destination| destination.free_space())
 }
 
-/// True if `path`, or its nearest existing ancestor, lies in a container's own layer, which goes away with the
-/// container or becomes part of an image. Such a layer is an overlay.
+/// True if `path`, or its nearest existing ancestor, lies in a container's own layer. Such a layer is an overlay, which
+/// goes away with the container or becomes part of an image.
 pub fn is_in_layer(path: &Utf8Path) -> bool {
     /// `OVERLAYFS_SUPER_MAGIC` of linux/magic.h.
     const OVERLAY: u32 = 0x794c_7630;

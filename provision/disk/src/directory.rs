@@ -81,10 +81,10 @@ pub(crate) fn create_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Re
     }
 }
 
-/// The end of temporary names.
+/// The suffix of temporary names.
 const TEMPORARY: &str = ".tmp";
 
-/// The start of the temporary names for `name`.
+/// The prefix of the temporary names for `name`.
 fn temporary_prefix(name: &str) -> String {
     format!(".{}.", &name[..name.floor_char_boundary(200)])
 }

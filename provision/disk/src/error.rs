@@ -301,7 +301,7 @@ pub enum StoreError {
         /// The ranges of the wrong pieces, ascending.
         ranges: Vec<ByteRange>,
     },
-    /// A file that its list proves does not have the lock's digest, or one that has it is not what the list says.
+    /// The piece list and the lock's digest disagree: one says that the file is right, and the other that it is wrong.
     #[error(
         "{path}: the piece list of {model} does not describe the file with SHA-256 {expected}: {}; the lock's author writes a right \
          piece list with `lock pieces`",
@@ -366,7 +366,7 @@ impl Lacking {
     }
 }
 
-/// What a list and a digest say of a file that has the digest `found`.
+/// The disagreement of a list and a digest about a file with the digest `found`, in words.
 fn disagreement(expected: &provision_core::digest::Sha256, found: &provision_core::digest::Sha256) -> String {
     if expected == found {
         "this file has that digest, and the list says other bytes".to_owned()

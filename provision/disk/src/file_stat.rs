@@ -90,7 +90,7 @@ pub struct Installed {
     pub sha256: Sha256,
     /// Its device and inode. For a symlink: those of its target. `None` if only a marker vouches for the file.
     pub identity: Option<FileId>,
-    /// What its bytes were compared with in this run. `None` if only a marker or its size vouches for them.
+    /// The evidence of this run for its bytes. `None` if only a marker or its size vouches for them.
     pub proven_by: Option<ProvenBy>,
     /// The target, if the name is a symlink made by [`install_symlink`](crate::install_symlink).
     pub link: Option<Utf8PathBuf>,

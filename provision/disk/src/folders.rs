@@ -1,6 +1,5 @@
-//! Folders of a destination that lie in several directories, some of them elsewhere, as the program that reads the
-//! models searches them: the first directory that has a file is where that program loads it from, so that one is the
-//! file.
+//! Folders of a destination that lie in several directories, some of them elsewhere. The program that reads the models
+//! searches them in order, so a file is the one in the first directory that has it.
 //!
 //! A directory is named by its path below the destination, or by its absolute path. The user names these directories,
 //! as the user names the destination: their own paths may contain symlinks, and below them the destination's rule
@@ -30,7 +29,7 @@ pub struct Folder {
     /// The directories, in the order of the search: below the destination, or absolute. Normalized, without a slash at
     /// the end.
     pub directories: Vec<String>,
-    /// That one of `directories` that new files go to.
+    /// The one of `directories` that gets new files.
     pub new: String,
     /// A model is a directory, and is found or missing as a whole.
     pub whole: bool,
@@ -140,7 +139,7 @@ fn choose<'f>(
         let at = Utf8PathBuf::from(directory).join(model);
         match rustix::fs::statat(root, at.as_std_path(), AtFlags::empty()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == wanted => return Ok(directory),
-            // What the reading program cannot reach is not there for it.
+            // A file that the reading program cannot reach does not exist for it.
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG) => {}
             Err(error) => return Err(StoreError::of("reading its metadata", &root_path.join(at), error)),
         }

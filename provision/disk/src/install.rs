@@ -10,10 +10,10 @@
 //! 5. `fstatat`: the final name leads to the file that was verified;
 //! 6. `fsync` of the directory: only now is the file installed, and a marker may list it (I2).
 //!
-//! # Why the name is checked twice
+//! # The two checks of the name
 //! The verified part is an open file, but Linux has no rename by handle: step 4 moves whatever has the part's name at
-//! that moment. Where locks do nothing, another process can put its own part there. Step 3 finds that before the
-//! rename and step 5 after it. If step 5 finds another file, the rename is undone.
+//! that moment. Where locks do nothing, another process can put its own part there. Step 3 finds that before the rename
+//! and step 5 after it. If step 5 finds another file, the rename is undone.
 //!
 //! One other file is accepted in step 5: one with the size and mtime of the installed file. A part in progress never
 //! has that mtime, so another run verified and installed this file. Its bytes are read before a marker lists it

@@ -99,8 +99,8 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
     Ok(layers.into_values().collect())
 }
 
-/// Checks that the file is not another program's, too. One that a run installed has the time of every installed file,
-/// and may be one with the cache's.
+/// Checks that the file is not another program's, too. A file with the mtime of an installed file may have a second
+/// name, in the cache.
 fn verify_own(directory: &Directory, model: &Model) -> Result<(), StoreError> {
     let Some((file, stamp)) = directory.open_file(model.path.file_name())? else { return Ok(()) };
     let path = directory.path().join(model.path.file_name());

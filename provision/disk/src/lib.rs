@@ -20,8 +20,8 @@
 //! # The order of writes
 //! 1. Data, `fdatasync` of the part, `durable` record in the journal (I3).
 //! 2. Modification time, `fsync` of the part, rename, `fsync` of the directory (I1; `install`).
-//! 3. Each file is looked up by its path again, then a marker may list it (I2; `durability`). A file that was only
-//!    found is synced before.
+//! 3. Each file is looked up by its path again, then a marker may list it (I2; `durability`). A file that was found in
+//!    place is synced before that.
 //!
 //! No handle is trusted after a failed `fsync`: Linux reports a lost page once.
 //!

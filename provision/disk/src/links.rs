@@ -1,10 +1,10 @@
 //! Symlinks to directories, from a destination to the places where a user keeps models: `checkpoints ->
 //! /volume/checkpoints`.
 //!
-//! A destination follows none, or those of this user and of root. Another user who may write to a directory of the
-//! destination could otherwise lead a run, and the rights that it has, to any directory. For the same reason a run that
-//! writes notes its links at the start, and follows no other one afterwards: a directory that turns into a symlink
-//! leads nowhere.
+//! A destination follows none, or those of this user and of root. Otherwise another user who may write to a directory
+//! of the destination could lead a run, with its rights, to any directory. For the same reason a run that writes
+//! records its links at the start, and follows no other one afterwards: a directory that turns into a symlink leads
+//! nowhere.
 //!
 //! A link is not opened by its name. Its target is read, and opened as the last link of the chain names it, so each
 //! link of the chain has been checked. The directories on the way to the target are the user's choice, as those on the
@@ -126,8 +126,7 @@ impl FollowedLinks {
     }
 }
 
-/// Reads the links from `name` on. Returns the first one, and the path of what the last one leads to, relative to
-/// `parent`.
+/// Reads the links from `name` on. Returns the first one, and the target of the last one, relative to `parent`.
 fn read_chain(parent: &Directory, name: &str, path: &Utf8Path) -> Result<(Link, Utf8PathBuf), StoreError> {
     let failed = |error| StoreError::of("reading the symlink", path, error);
     let user = rustix::process::geteuid().as_raw();

@@ -30,7 +30,7 @@ use provision_core::piece_list::ProvenBy;
 ///
 /// # Errors
 /// [`CopyError::Pieces`] if the part has a list and the source lacks some of its pieces: the part has the others.
-/// [`StoreError::CopyDiffers`] if the source was proven first, and the bytes that were copied from it are wrong.
+/// [`StoreError::CopyDiffers`] if the source was verified first, and the bytes that were copied from it are wrong.
 pub fn install_copy<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
@@ -93,7 +93,7 @@ pub fn install_pieces(
     Ok((verified.install().map_err(CopyError::Part)?, method))
 }
 
-/// Proves that `source` has the model's bytes: by its list, or by its digest. Before each block, `keep_going` says
+/// Verifies that `source` has the model's bytes: by its list, or by its digest. Before each block, `keep_going` says
 /// whether to go on.
 ///
 /// # Errors
@@ -118,9 +118,9 @@ pub enum LinkedFile {
     OfStore,
 }
 
-/// Gives `source` the model's final name as a second name. Proves its bytes first ([`prove`]). Returns `None` if the
-/// file systems do not allow the link, if another user could change the file, or if it changed meanwhile: the caller
-/// copies instead.
+/// Gives `source` the model's final name as a second name. Verifies its bytes first ([`prove`]). Returns `None` if the
+/// file systems do not allow the link, another user could change the file, or it changed meanwhile. The caller copies
+/// then.
 pub fn install_hard_link<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
@@ -175,7 +175,7 @@ fn link_from_handle(source: &SourceFile, directory: &Directory, name: &str) -> R
     retry_on_intr(|| rustix::fs::linkat(CWD, from, directory.handle(), name, AtFlags::SYMLINK_FOLLOW))
 }
 
-/// Renames the new link `temporary` to the final name. The bytes are proven.
+/// Renames the new link `temporary` to the final name. The bytes are verified.
 fn finish_hard_link(
     directory: &Directory,
     temporary: &str,
@@ -190,7 +190,7 @@ fn finish_hard_link(
     let named = rustix::fs::statat(directory.handle(), temporary, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(failed("reading its metadata"))?;
     let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;
-    // Another file has the source's path since it was opened, or other bytes may have come since they were proven.
+    // Another file has the source's path since it was opened, or its bytes may have changed since they were verified.
     let is_proven = FileId::of(&named) == FileId::of(&held) && Stamp::of(&held) == source.stamp();
     if !is_proven || !is_linkable(held.st_uid) {
         return Ok(None);
@@ -217,7 +217,7 @@ fn finish_hard_link(
     }))
 }
 
-/// Makes the model's final name a symlink to `source`, whose path is absolute. Proves its bytes first ([`prove`]).
+/// Makes the model's final name a symlink to `source`, whose path is absolute. Verifies its bytes first ([`prove`]).
 pub fn install_symlink<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,

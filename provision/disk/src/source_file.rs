@@ -31,11 +31,11 @@ pub struct SourceFile {
     path: Utf8PathBuf,
     stamp: Stamp,
     identity: FileId,
-    /// The digest that this run has proven it to have, and the evidence. It is durable then.
+    /// The digest that this run has verified, and the evidence. The file is durable then.
     proven: Option<(Sha256, ProvenBy)>,
 }
 
-/// What a piece is whose bytes cannot be read.
+/// The meaning of a piece whose bytes cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {
     /// A failure of the disk.
@@ -103,7 +103,7 @@ impl SourceFile {
         Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), proven: None }))
     }
 
-    /// Opens a file that this run has installed: what proves it stays known. `None` if it has changed since.
+    /// Opens a file that this run has installed, with the evidence for its bytes. `None` if it has changed since.
     pub fn open_installed(
         destination: &Destination,
         installed: &Installed,
@@ -199,8 +199,8 @@ impl SourceFile {
         if found == expected { Ok(()) } else { Err(StoreError::Mismatch { path, expected, found }) }
     }
 
-    /// Proves that it is the file of `list`: by its digest if that is its only piece, else by its pieces, on several
-    /// threads. Reads nothing if this run has proven it already.
+    /// Verifies that it is the file of `list`: by its digest if that is its only piece, else by its pieces, on several
+    /// threads. Reads nothing if this run has verified it already.
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the digest differs, [`StoreError::WrongPieces`] if pieces do.

@@ -1,4 +1,4 @@
-//! Work that several threads share.
+//! Shared work: several threads do it, and the first failure ends them all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;

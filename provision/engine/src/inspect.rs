@@ -95,13 +95,13 @@ pub struct HashTarget<'a> {
     pub link: Option<&'a Utf8Path>,
 }
 
-/// Where the piece list of a model is looked up. It returns only a list that the lock pins and that is for the model's
-/// size and digest.
+/// The lookup of a model's piece list. It returns only a list that the lock pins and that is for the model's size and
+/// digest.
 pub type Lists<'a> = &'a (dyn Fn(&Model) -> Option<Arc<PieceList>> + Sync);
 
 /// Hashes the files of `models` that have the right length, on `threads` threads. Returns the states in the same order.
-/// A symlink counts as the file that it leads to. A file with a list is proven by its pieces; with `is_full`, its whole
-/// digest is computed as well.
+/// A symlink counts as the file that it leads to. A file with a list is verified by its pieces; with `is_full`, its
+/// whole digest is computed as well.
 pub fn hash(
     destination: &Destination,
     models: &[&Model],
@@ -117,8 +117,8 @@ pub fn hash(
     inspection.states(&targets, &|| true, &|_, _| Ok(()))
 }
 
-/// Makes the next run hash the files of `models` that `states` shows as wrong: whatever marker lists them, in this
-/// directory or in another one that leads to the same files.
+/// Makes the next run hash the files of `models` that `states` shows as wrong. That holds for every marker that lists
+/// them, in this directory or in another one that leads to the same files.
 ///
 /// A marker compares the modification time, so a wrong file gets a new one. That needs no lock: the time is set on the
 /// file that was hashed, whatever has its name by now. The target of a symlink belongs to a baked directory and stays
@@ -145,7 +145,7 @@ pub fn distrust(
     if vouched.is_empty() { Ok(()) } else { Marker::remove_those_of(destination, &vouched) }
 }
 
-/// How files are compared.
+/// The settings of a comparison.
 #[derive(Clone, Copy)]
 pub(crate) struct Inspection<'a> {
     pub(crate) destination: &'a Destination,

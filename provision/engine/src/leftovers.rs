@@ -1,4 +1,4 @@
-//! Leftovers of a destination: what earlier runs left and no lock needs.
+//! Leftovers of a destination: files of earlier runs that no lock needs.
 //!
 //! - Parts, journals and temporary files of runs that have ended. A run may resume from a part, if its lock lists the
 //!   model.
@@ -10,8 +10,8 @@
 //!   not here.
 //! - Kept piece lists (`.provision.pieces`) of files that no lock and no marker that stays knows.
 //!
-//! The search changes nothing. The removal takes the list of an earlier search, and removes what a search under the
-//! destination's lock finds again.
+//! The search changes nothing. The removal takes the list of an earlier search, and removes the files that a search
+//! under the destination's lock finds again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -48,7 +48,7 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// The least extent: parts in the directories of known models, and what lies in the root.
+    /// The least extent: parts in the directories of known models, and the files in the root.
     pub fn new(locks: &'a [Lockfile], now: i64) -> Self {
         Self { locks, kept: &[], gone: &[], unlisted: false, everywhere: false, now }
     }
@@ -57,7 +57,7 @@ impl<'a> Scope<'a> {
 /// The kind of a leftover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A part, or what belongs to one.
+    /// A part, or a file that belongs to one.
     Part {
         /// A run with these locks resumes from it.
         is_resumable: bool,
@@ -255,8 +255,7 @@ pub fn lock(destination: &Destination, scope: &Scope<'_>) -> Result<Acquire<Lock
     Ok(locks)
 }
 
-/// Removes those of `wanted` that a search finds again, and returns what it removed. The caller holds the locks of
-/// [`lock`].
+/// Removes those of `wanted` that a search finds again, and returns them. The caller holds the locks of [`lock`].
 ///
 /// Markers go first, durably: none may vouch for a file that is removed (I2).
 ///

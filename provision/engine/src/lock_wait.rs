@@ -46,12 +46,12 @@ pub enum LockWait<T = Locks> {
     Stopped,
 }
 
-/// Waits for the lock of `destination`, for `wait` at most, for those of the directories that links on the way to the
-/// files at `paths` lead to, and for the runs whose destinations lie above or below them. Without `paths`, other
-/// directories do not matter: a cache may lie in the destination of its own run.
+/// Waits for the lock of `destination`, for `wait` at most. With `paths`, it also waits for the directories that links
+/// on the way to these files lead to, and for runs in destinations above or below. Without them, other directories do
+/// not matter: a cache may lie in the destination of its own run.
 ///
-/// A holder on another machine is watched for a few seconds even if `wait` is shorter, until it is known whether it
-/// still renews its lease. Otherwise a run without a wait could never take over an expired lock.
+/// A holder on another machine is watched for a few seconds even if `wait` is shorter, until it has renewed its lease
+/// or lost it. Otherwise a run without a wait could never take over an expired lock.
 ///
 /// # Errors
 /// A lock file cannot be read or written.
@@ -66,8 +66,8 @@ pub async fn lock(
     until_acquired(wait, observer, interrupted, || attempts.try_once(destination, paths)).await
 }
 
-/// Waits for the locks of the directories that links of `destination` on the way to the file at `path` lead to, as
-/// [`lock`] does, while the run holds `main`, the destination's own.
+/// Waits, as [`lock`] does, for the locks of the directories that links on the way to the file at `path` lead to. The
+/// run holds `main`, the destination's own.
 ///
 /// # Errors
 /// A lock file cannot be read or written.

@@ -18,7 +18,7 @@
 //! the change time of the linked file. The entry counts if both are unchanged.
 //!
 //! An entry for a file in another directory than its path says, by the folders of the destination, has `directory`, and
-//! counts only while the file is looked for there: what lies elsewhere with the same size and time may not be durable.
+//! counts only while the file is looked for there: a file elsewhere with the same size and time may not be durable.
 //!
 //! `former` has the entries of an earlier marker that the lock no longer lists, while their files are unchanged. They
 //! vouch for nothing: they tell `clean` which files a run has installed.
@@ -221,7 +221,7 @@ impl Marker {
     }
 
     /// The unchanged files of this marker that the lock does not list, by path. None if this marker is not of an
-    /// earlier version of the lock: another lock in the same directory has no file in common, or left the record of an
+    /// earlier version of the lock. Another lock in the same directory has no file in common, or left the record of an
     /// incomplete run.
     fn former_of(&self, destination: &Destination, lock: &Lockfile) -> Vec<Entry> {
         let listed: HashSet<&ModelPath> = lock.models().iter().map(|model| &model.path).collect();

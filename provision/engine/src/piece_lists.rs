@@ -1,11 +1,11 @@
-//! The piece lists of a lock's models: the places that have them, and what makes a list believed.
+//! The piece lists of a lock's models: the places that have them, and the check that a list is the pinned one.
 //!
 //! A list is named by its digest and believed only by it. It is looked for beside the locks (`models.pieces/HEX`),
 //! among the copies that the destination keeps (`kept`), and in the stores that are directories, in this order. A run
 //! then asks the other stores and the addresses of its locks (`asking`), for the files that it has to fetch.
 //!
 //! No file fails for its list. A list that is missing, is not the lock's, or describes another file than the model is a
-//! warning, one for each cause, and the file is proven as a whole. Lists are read when they are needed: none is held
+//! warning, one for each cause. The file is then verified as a whole. Lists are read when they are needed: none is held
 //! for a file that waits.
 
 mod asking;
@@ -148,7 +148,7 @@ impl PieceLists {
     }
 
     fn on_this_machine(&self, model: &Model, pin: &Sha256) -> Option<Arc<PieceList>> {
-        // What is not right among the kept ones is replaced, and no mistake of the user's.
+        // A kept list that is wrong is replaced, and is no mistake of the user's.
         let kept = || {
             let bytes = self.kept.as_ref()?.read(pin, PieceList::max_bytes(model.size))?;
             checked(model, pin, &bytes).ok()
@@ -165,8 +165,8 @@ impl PieceLists {
         directories.iter().find_map(of_directory)
     }
 
-    /// Every list of this machine, of whatever lock, believed by the digest that is its name: the kept ones, then those
-    /// of each directory, ascending, as long as `go_on` says so. Blocks.
+    /// Every list of this machine, of whatever lock, with the digest that is its name. The kept ones come first, then
+    /// those of each directory, ascending, as long as `go_on` says so. Blocks.
     pub fn known(&self, go_on: impl Fn() -> bool + Copy) -> impl Iterator<Item = PieceList> {
         let of_directory = move |directory: &Utf8PathBuf| {
             let directory = directory.clone();
@@ -182,7 +182,7 @@ impl PieceLists {
         !self.is_all
     }
 
-    /// The warning for what `place` has instead of the model's list.
+    /// The warning for the file that `place` has instead of the model's list.
     fn note_error(&self, model: &Model, pin: &Sha256, place: &str, error: &ListError) {
         let (cause, why) = match error {
             ListError::Missing => return,
@@ -269,7 +269,7 @@ impl PieceLists {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).mistaken()
     }
 
-    /// Says what was wrong with lists since the last call: each cause once in a run.
+    /// Sends the warnings about lists since the last call: each cause once in a run.
     pub fn warn(&self) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).say(&*self.observer);
     }

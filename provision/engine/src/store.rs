@@ -1,13 +1,13 @@
-//! Stores by digest: fills one from what this machine has ([`push`]), and says which files of a lock one has
+//! Stores by digest: fills one from the files of this machine ([`push`]), and reports the files of a lock that one has
 //! ([`check`]).
 //!
 //! A store is asked for the last byte of a file before the file is sent, so a push that is repeated sends nothing. The
 //! bytes that leave are hashed as they leave, and no store is told that a file is complete before its digest is the
-//! lock's: a file that is wrong here is never right there. What an interrupted push has sent stays where the protocol
-//! allows it, and the next one goes on.
+//! lock's: a file that is wrong here is never right there. The bytes of an interrupted push stay where the protocol
+//! allows it, and the next push goes on.
 //!
 //! `template`, `registry`, `bucket` and `directory` are the four protocols; `reader` reads and hashes, `session` sends
-//! and waits, `state` keeps what an upload needs to go on. `lists` adds the piece lists of the files.
+//! and waits, `state` keeps the states of interrupted uploads. `lists` adds the piece lists of the files.
 
 mod bucket;
 mod directory;
@@ -68,7 +68,7 @@ pub struct StoreJob<'a> {
 pub struct Having {
     /// The destination of the lock.
     pub destination: Option<Destination>,
-    /// Caches. What an interrupted upload needs to go on is kept below the first one.
+    /// Caches. The first one keeps the states of interrupted uploads.
     pub caches: Vec<Cache>,
     /// Directories that have piece lists by their digests.
     pub lists: Vec<Utf8PathBuf>,

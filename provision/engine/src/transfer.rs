@@ -9,8 +9,8 @@
 //! the source, starts over or gives up, it revokes the file's claims and *waits for them*: a late write must never
 //! reach a file that has started over.
 //!
-//! A file with a piece list is proven piece by piece (`hashing`). A wrong piece is blamed on its sender (`provenance`),
-//! and only its range is fetched again, while the claims of other ranges go on.
+//! A file with a piece list is verified piece by piece (`hashing`). A wrong piece is blamed on its sender
+//! (`provenance`), and only its range is fetched again, while the claims of other ranges go on.
 //!
 //! An interrupted run loses no written byte: claims end, the parts are synced and journaled, and only then [`run`]
 //! returns.

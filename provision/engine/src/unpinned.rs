@@ -163,8 +163,8 @@ pub struct UnpinnedDownload {
 }
 
 impl UnpinnedDownload {
-    /// Requests what is missing. Returns the failure after which the caller waits and calls again; `None` once nothing
-    /// is missing.
+    /// Requests the missing bytes. Returns the failure after which the caller waits and calls again; `None` once
+    /// nothing is missing.
     ///
     /// # Errors
     /// A failure that ends the download.
@@ -200,8 +200,8 @@ impl UnpinnedDownload {
         Ok(None)
     }
 
-    /// Ends a complete download and returns its digest, its length and its piece list, if one is wanted, and the length
-    /// was known before its end. If the digest is `known`, a destination does not keep the bytes.
+    /// Ends a complete download and returns its digest and its length. Returns its piece list, too, if one is wanted
+    /// and the length was known before its end. If the digest is `known`, a destination does not keep the bytes.
     pub fn finish(
         mut self,
         known: Option<Sha256>,

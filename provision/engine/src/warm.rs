@@ -45,7 +45,7 @@ pub struct Warmed {
     pub interrupted: bool,
 }
 
-/// The bytes that this machine can hold beside what runs on it. `None` if it does not say.
+/// The bytes that this machine can hold beside its running programs. `None` if it does not say.
 pub fn free_memory() -> Option<u64> {
     memory::free(Utf8Path::new("/"))
 }

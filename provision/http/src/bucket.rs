@@ -1,5 +1,5 @@
-//! Buckets: an object's address at its endpoint, what hosts of buckets have said in this run, and the codes of their
-//! refusals.
+//! Buckets: an object's address at its endpoint, the corrections that hosts have sent in this run, and the codes of
+//! their refusals.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use provision_core::xml::element;
 /// The region of a bucket whose region is not given.
 const USUAL_REGION: &str = "us-east-1";
 
-/// What the hosts of buckets have said in this run.
+/// The corrections that hosts of buckets have sent in this run.
 #[derive(Default)]
 pub(crate) struct Buckets(Mutex<Known>);
 

@@ -41,7 +41,7 @@ fn parameters(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A quoted text up to its end, and what follows.
+/// A quoted text up to its end, and the text behind it.
 fn unquoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut letters = text.char_indices();
@@ -94,7 +94,7 @@ mod tests {
             ("attachment; filename=\"fallback.pt\"; filename*=UTF-8''na%C3%AFve%20x.pt", Some("naïve x.pt")),
             ("attachment; filename*=utf-8'en'x%2ept; filename=y.pt", Some("x.pt")),
             ("attachment; filename*=ISO-8859-1''na%EFve.pt", Some("naïve.pt")),
-            // What cannot be decoded does not count.
+            // A text that cannot be decoded does not count.
             ("attachment; filename*=UTF-8''%FF; filename=y.pt", Some("y.pt")),
             ("attachment; filename*=KOI8-R''x; filename=y.pt", Some("y.pt")),
             ("attachment; filename*=x.pt; filename=y.pt", Some("y.pt")),

@@ -1,4 +1,4 @@
-//! Host rules: what single hosts do differently, as pure functions of a URL and an answer's headers.
+//! Host rules: the peculiarities of single hosts, as pure functions of a URL and an answer's headers.
 //!
 //! The rules are for GitHub's API, the Hub, Civitai and `ModelScope`: which `Accept` a file needs, which headers hold
 //! the error code, the message and the wait of a rate limit, and which host a URL belongs to. `refusal` has the advice

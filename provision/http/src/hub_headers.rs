@@ -5,7 +5,7 @@
 //! A file that was replaced behind a branch is found before its first byte is fetched. Without the check, the part
 //! would mix bytes of both versions, and only the final digest would fail.
 //!
-//! A new commit alone is no change: it may be about another file. The tag of a small file is the name of a git object,
+//! A new commit alone is no change: it may concern another file. The tag of a small file is the name of a git object,
 //! not a SHA-256; then only the size is compared.
 
 use http::header::HeaderMap;

@@ -1,4 +1,4 @@
-//! Host metadata: JSON documents, and what a host says about a file without sending it.
+//! Host metadata: JSON documents, and a host's description of a file without its bytes.
 //!
 //! A [`MetadataClient`] has the redirects, credentials and checks of every other request. It never sends HEAD: signed
 //! URLs are bound to GET, and some hosts answer HEAD with 401 for any token. So a [`Probe`] is a GET of the first byte.
@@ -176,7 +176,7 @@ pub struct MetadataClient {
     hosts: Mutex<HashMap<String, HostState>>,
 }
 
-/// What earlier requests to a host say about the next one.
+/// The state of a host, from earlier requests, for the next one.
 #[derive(Default)]
 struct HostState {
     /// It gave no answer until the policy ended: it is not asked again (fault 98).

@@ -13,7 +13,7 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// True for a name that no public host has: one without a dot, or below a domain for private networks (RFC 6761, RFC
+/// True for a name that no public host has. It has no dot, or lies below a domain for private networks (RFC 6761, RFC
 /// 6762, RFC 8375, and ICANN's `internal`). A proxy resolves names itself, so this is all that is known of such a host.
 pub(crate) fn is_local_name(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! Refusals: what a 4xx means, and the way out, as pure functions of the answer and of the login that was sent.
+//! Refusals: the cause of a 4xx and the way out, as pure functions of the answer and of the login that was sent.
 //!
 //! A refusal has one of several causes, and each has its own message: a challenge for browsers, early access, a region,
 //! a login that the host does not know, a login without access, a repository that is not there, and no login at all. A
@@ -47,7 +47,7 @@ enum Cause {
     NoRepository,
 }
 
-/// True if a firewall in front of the host wants a browser to prove itself, by the headers of `Cloudflare`, AWS and
+/// True if a firewall in front of the host sends a challenge for browsers, by the headers of `Cloudflare`, AWS and
 /// Vercel.
 pub(crate) fn is_challenge(headers: &HeaderMap) -> bool {
     let has = |name: &str, words: &[&str]| {

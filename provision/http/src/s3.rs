@@ -1,4 +1,4 @@
-//! S3: where requests for buckets go, and the keys that sign them.
+//! S3: the endpoint and region of requests for buckets, and the keys that sign them.
 //!
 //! [`S3Config`] is the part of the configuration that the environment gives. Its [`CredentialsProvider`] finds keys
 //! when the first request needs them, keeps them, and renews them before they expire.
@@ -64,7 +64,7 @@ impl S3Credentials {
 pub type Providing<'a> =
     Pin<Box<dyn Future<Output = Result<Option<S3Credentials>, CredentialsError>> + Send + 'a>>;
 
-/// A source of keys: it keeps what it found, and renews it before it expires.
+/// A source of keys: it keeps the keys that it found, and renews them before they expire.
 pub trait CredentialsProvider: fmt::Debug + Send + Sync {
     /// The keys for the next request; `None` for requests without a signature. `refused` are keys that a host just
     /// refused as expired: they are not given again, unless there are no newer ones. `services` carries the requests to

@@ -1,12 +1,12 @@
-//! Signing: the signature of a request for a bucket's object, and what a refused request teaches.
+//! Signing: the signature of a request for a bucket's object, and the corrections that a refusal carries.
 //!
 //! Each request is signed when it is sent, for minutes (`SigV4`, in the query), so no signature expires midway. The
 //! signed address is that of one request: it is kept nowhere and shown nowhere (I6). A signature goes to the endpoint
 //! that the address or the configuration names, and past no redirect. The keys themselves never leave this machine, so
 //! plain http is allowed.
 //!
-//! A host that refuses the clock, the region or expired keys says what is right. That is taken over, and the request is
-//! sent again, once for each cause.
+//! A host that refuses the clock, the region or expired keys sends the right value. The client takes it over and sends
+//! the request again, once for each cause.
 
 use std::borrow::Cow;
 use std::time::UNIX_EPOCH;
@@ -30,8 +30,8 @@ use provision_core::xml::element;
 
 /// The validity of a signature, in seconds. A request is sent at once; the rest is for clocks that differ.
 const VALID_FOR: u64 = 900;
-/// The seconds by which a clock may differ that says so over plain http. Whoever reads or answers such a request could
-/// otherwise get a signature that is valid in some years.
+/// The seconds by which a clock may differ that says so over plain http. A reader of such a request, or its server,
+/// could otherwise get a signature that is valid in some years.
 const MOST_APART: u64 = 24 * 3600;
 
 impl HttpClient {
@@ -81,8 +81,8 @@ impl HttpClient {
         self.config.sources == Sources::Own || object.endpoint.is_none()
     }
 
-    /// Takes over what the refused request for `at` teaches. True if it is worth sending again, from the object's own
-    /// address.
+    /// Takes over the correction in the refusal of `at`. True if the request is worth sending again, from the object's
+    /// own address.
     pub(crate) fn corrects(
         &self,
         at: &SourceUrl,

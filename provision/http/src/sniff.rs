@@ -1,8 +1,8 @@
 //! Content sniffing: recognises a Git LFS pointer, a web page or an error document that came instead of a file. Pure.
 //!
-//! It looks at the first bytes of a body whose length, digest or end says that it is not the model; bytes that may be
-//! right are not its business. The one exception is a Git LFS pointer. By its specification a pointer is shorter than 1
-//! KiB, so the beginning of one is never the beginning of a longer model, and is not even written.
+//! It looks at the first bytes of a body whose length, digest or end says that it is not the model, and never at bytes
+//! that may be right. The one exception is a Git LFS pointer. By its specification a pointer is shorter than 1 KiB, so
+//! the beginning of one is never the beginning of a longer model, and is not even written.
 //!
 //! Text of a server goes into a message, so it is cut to one line. The secrets of the request, and words that look like
 //! secrets, are removed (I6).
@@ -127,8 +127,8 @@ pub fn sniff(body: &[u8], model: &Model, redactor: &Redactor) -> Option<SniffedC
     Some(SniffedContent::Error { text: one_line(&message?, redactor)? })
 }
 
-/// The reason in the body of a refusal: the message of a JSON or XML document, the title of a page, or the first line
-/// of a text. Without the secrets of the request, and short.
+/// The reason in the body of a refusal: a JSON or XML document's message, a page's title, or a text's first line. It is
+/// short and has no secret of the request.
 pub(crate) fn reason(body: &[u8], headers: &HeaderMap, redactor: &Redactor) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();

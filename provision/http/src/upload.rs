@@ -1,7 +1,7 @@
-//! Uploads: the requests of a push, and the questions about what a store has.
+//! Uploads: the requests of a push, and the questions about the content of a store.
 //!
-//! A push asks several URLs of one store, some of which the store names itself (`Location`). Each is judged as a
-//! redirect is: another host gets no credential of the store, and a public store leads to no private address. A
+//! A push asks several URLs of one store, some of which the store names itself (`Location`). Each is subject to the
+//! rules of a redirect: another host gets no credential of the store, and a public store leads to no private address. A
 //! redirect of a request with a body is followed to the store's own host only, and only if it keeps the method (307,
 //! 308).
 //!
@@ -380,8 +380,8 @@ impl HttpClient {
         }
     }
 
-    /// Reads the whole file at `at`, block by block, and returns its length, and the failure of a connection that broke
-    /// off before the answer's end. It stops after the block in which the file grows longer than `size`.
+    /// Reads the whole file at `at`, block by block. Returns its length, and the failure of a connection that broke off
+    /// before the answer's end. It stops after the block in which the file grows longer than `size`.
     ///
     /// # Errors
     /// Every failure before the first byte, and a pause.

@@ -29,7 +29,7 @@ pub struct Entry {
 impl Entry {
     /// Keeps `older`'s mirrors, piece list, groups and source, so that adding a model again does not lose them. The new
     /// URL is not kept as a mirror. If the digest changed, all old mirrors are dropped: they serve the old bytes, and a
-    /// fetch would fall back to them when the first URL fails. So is the list, which describes the old bytes.
+    /// fetch would fall back to them. The list, which describes the old bytes, is dropped too.
     pub fn keep_from(&mut self, older: &Self) {
         let before = std::mem::take(&mut self.mirrors);
         let same = Some(older).filter(|older| older.sha256 == self.sha256);

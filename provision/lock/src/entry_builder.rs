@@ -34,7 +34,7 @@ pub enum Followed {
 }
 
 /// Builds entries, in three steps over all requests of a command: [`Self::check`] needs no host, [`Self::prepare`] asks
-/// hosts, and [`Self::finish`] reads files. What a step can find out is never left to a later one, which may take
+/// hosts, and [`Self::finish`] reads files. A step leaves no check that it can make to a later one, which may take
 /// hours.
 #[derive(Debug)]
 pub struct EntryBuilder {
@@ -248,7 +248,7 @@ impl EntryBuilder {
     }
 
     /// Resolves the entry's source again, but reads no file. A file without a declared digest has to be read when its
-    /// URL or size changed, and for a model that the user named (`is_named`) if its URL is not pinned.
+    /// URL or size changed. It also has to be read if its URL is not pinned and the user named the model (`is_named`).
     pub async fn ask_again(
         &mut self,
         entry: &Entry,

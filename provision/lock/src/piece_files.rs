@@ -24,7 +24,7 @@ const MODE: u32 = 0o644;
 /// The ends of the names of locks.
 const LOCKS: [&str; 2] = ["lock", "toml"];
 
-/// A lock or a directory that cannot be read, so that the lists that it names are unknown.
+/// A lock or a directory that cannot be read, so the lists that it names are unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} cannot be read: {error}; correct that{}", if *.is_lock { ", or remove it" } else { "" })]
 pub struct UnreadableError {
@@ -41,7 +41,7 @@ pub fn directory_of(lock: &Utf8Path) -> Utf8PathBuf {
     file_of(lock).with_file_name(DIRECTORY)
 }
 
-/// The file that a symlink leads to. What cannot be followed stays.
+/// The file that a symlink leads to; a path that cannot be followed as it is.
 fn file_of(lock: &Utf8Path) -> Utf8PathBuf {
     let followed = lock.is_symlink().then(|| lock.canonicalize_utf8().ok()).flatten();
     followed.unwrap_or_else(|| lock.to_owned())
@@ -88,7 +88,7 @@ pub fn unnamed(lock: &Utf8Path, before: SystemTime) -> Result<Vec<Utf8PathBuf>, 
         return Ok(Vec::new());
     }
     let named = digests_of_locks(lock)?;
-    // Ages last: what is about to be named got its new age before its lock was read.
+    // Ages are compared last: a list that is about to be named got its new age before its lock was read.
     lists.retain(|(digest, path)| path.file_name() != Some(&digest.to_string()) || !named.contains(digest));
     lists.retain(|(_, path)| is_old_list(path, before).unwrap_or(false));
     lists.sort();

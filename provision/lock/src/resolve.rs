@@ -12,8 +12,8 @@
 //! If no digest is declared (a small file of the Hub, an old release, any web server), [`Found::sha256`] is `None`, and
 //! [`digest_reader`](crate::digest_reader) reads the file.
 //!
-//! One [`Resolver`] serves a whole command, also many questions at the same time. It asks about each repository,
-//! release and version once.
+//! One [`Resolver`] serves a whole command, also concurrent questions. It asks about each repository, release and
+//! version once.
 
 mod answers;
 mod civitai;

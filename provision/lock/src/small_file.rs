@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-/// The end of the name of a draft, which begins with a dot and the file's name.
+/// The suffix of a draft's name, which begins with a dot and the file's name.
 pub(crate) const DRAFT: &str = ".tmp";
 
 /// The drafts of other processes with the same number, which are left as they are.
@@ -47,8 +47,8 @@ pub fn put(path: &Utf8Path, bytes: &[u8], mode: Option<u32>) -> io::Result<bool>
     written.map(|()| true)
 }
 
-/// Adds rights to those of a file. What is another user's, or behind a symlink, stays: its bytes are right all the
-/// same.
+/// Adds rights to those of a file. Another user's file, or one behind a symlink, keeps its mode: its bytes are right
+/// all the same.
 fn add_rights(path: &Utf8Path, mode: u32) {
     let rights =
         path.symlink_metadata().ok().filter(fs::Metadata::is_file).map(|found| found.permissions().mode());
@@ -57,7 +57,7 @@ fn add_rights(path: &Utf8Path, mode: u32) {
     }
 }
 
-/// A new file in `directory`, which nobody else has opened.
+/// A new file in `directory`, which no other process has opened.
 fn draft_of(path: &Utf8Path, directory: &Utf8Path) -> io::Result<(File, Utf8PathBuf)> {
     let (name, process) = (path.file_name().unwrap_or_default(), std::process::id());
     let mut attempts =
@@ -123,7 +123,7 @@ pub(crate) mod tests {
             assert_eq!(mode(), after);
             assert!(!put(&path, b"list", None).unwrap());
         }
-        // What a link leads to is not this program's.
+        // The target of a link is not this program's.
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         std::os::unix::fs::symlink("x", root.join("link")).unwrap();
         assert!(!put(&root.join("link"), b"list", Some(0o644)).unwrap());

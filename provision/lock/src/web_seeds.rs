@@ -1,8 +1,8 @@
 //! The web seeds of torrents (BEP 19): addresses that every client of the torrent asks, without a token.
 //!
 //! A torrent goes to other people and machines, so an address with a query is left out, whatever the query's names say:
-//! what looks like a file's number may be a secret (I6). The hosts that [`Source`] knows are the exception: it writes
-//! their addresses itself, without anything that it does not know.
+//! a parameter that looks like a file's number may be a secret (I6). The hosts that [`Source`] knows are the exception:
+//! it writes their addresses itself, without anything that it does not know.
 
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
@@ -71,7 +71,7 @@ mod tests {
         {
             assert_eq!(seed(&format!("https://h.example/x?{query}")), Err(NoWebSeed::Query), "{query}");
         }
-        // What is known of a host stays, and nothing else.
+        // The parameters that a host's URLs have stay, and no others.
         let civitai = "https://civitai.com/api/download/models/7?type=Model&token=canary";
         assert_eq!(seed(civitai).unwrap(), "https://civitai.com/api/download/models/7?type=Model");
         let hub = "https://huggingface.co/o/r/resolve/main/vae/x%20y.bin";

@@ -275,7 +275,7 @@ pub struct FetchArgs {
     /// Keep a piece list of each downloaded file that has none, so that its next version reuses its pieces
     #[arg(long, env = "PROVISION_PIECES", value_parser = FalseyValueParser::new())]
     pub pieces: bool,
-    /// What this machine has.
+    /// The use of this machine's disks and memory.
     #[command(flatten)]
     pub machine: MachineArgs,
     /// The longest wait for another run in the same destination, such as 30m [default: 10m, for

@@ -1,4 +1,4 @@
-//! `clean`: lists what earlier runs left in a destination, asks, and removes it. No network.
+//! `clean`: lists the leftovers of earlier runs in a destination, asks, and removes them. No network.
 //!
 //! The question comes before the destination's lock is taken, so that no container start waits for an answer.
 
@@ -16,7 +16,7 @@ use provision_engine::leftovers::{self, Kind, Leftover, Scope};
 /// Runs the command.
 ///
 /// # Errors
-/// The lock or the destination cannot be read, another run works in it, or nobody was asked.
+/// The lock or the destination cannot be read, another run works in it, or there is no terminal for the question.
 pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
     let at = args.place.with_installation()?;
     let (locks, kept) = (read_locks(args, default_lock)?, locks::kept_names(&args.place.locks)?);
@@ -76,7 +76,7 @@ pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The locks, each on its own. None is no error if none was given: parts can be told without.
+/// The locks, each on its own. None is no error if none was given: parts can be recognised without.
 fn read_locks(args: &CleanArgs, default_lock: &str) -> Result<Vec<Lockfile>, Failure> {
     if args.place.locks.lock.is_empty() && !Utf8Path::new(default_lock).exists() {
         return Ok(Vec::new());
@@ -98,7 +98,7 @@ fn line(leftover: &Leftover) -> String {
     format!("{word:<10} {}  {}{more}", TerminalText(&leftover.path), units::bytes(leftover.bytes))
 }
 
-/// What the options leave, and how to remove it.
+/// The leftovers that the options leave, and the options that remove them.
 fn hints(args: &CleanArgs, found: &leftovers::Leftovers) {
     for other in &found.others {
         say(format_args!(

@@ -231,7 +231,7 @@ impl Lists {
     }
 }
 
-/// The path with `~` and variables replaced, as Python's `expanduser` and `expandvars` do. What is not known stays.
+/// The path with `~` and variables replaced, as Python's `expanduser` and `expandvars` do. Unknown names stay.
 fn expand(path: &str) -> String {
     let (user, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
     let home = user.strip_prefix('~').and_then(environment::home_of);

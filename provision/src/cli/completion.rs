@@ -72,8 +72,8 @@ pub fn script(shell: Shell) -> std::io::Result<String> {
     Ok(script)
 }
 
-/// Answers a shell's question. Returns false if this process was not started for one: the script's first argument is
-/// `--`, and without it the variable alone must not keep a command from its work. `lock` is the default lock.
+/// Answers a shell's question. Returns false if this process was not started for one. The script's first argument is
+/// `--`: without it, the variable alone must not keep a command from its work. `lock` is the default lock.
 pub fn answer(program: fn() -> Command, lock: &'static str) -> bool {
     if std::env::args_os().nth(1).is_none_or(|word| word != "--") {
         return false;

@@ -33,9 +33,9 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// Makes the options' variables ready for the parser of arguments: an empty one is unset, since environment files for
-/// containers unset a variable that way, and `PROVISION_ONLY`, an older name, counts if `PROVISION_GROUP` is unset.
-/// Call it before any thread starts.
+/// Makes the options' variables ready for the parser of arguments. An empty one is unset, since environment files for
+/// containers unset a variable that way. `PROVISION_ONLY`, an older name, counts if `PROVISION_GROUP` is unset. Call it
+/// before any thread starts.
 pub fn prepare_options() {
     let is_empty = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
         value.is_empty() && name.to_string_lossy().starts_with("PROVISION_")

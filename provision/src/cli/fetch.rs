@@ -46,7 +46,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
         return Err(Failure::new(Code::Usage, why));
     }
     let lock = texts.join()?;
-    // A layer takes the files out of the destination. What a link leads to is somebody's folder.
+    // A layer takes the files out of the destination. The target of a link is another user's or program's folder.
     let place = Place { no_follow: true, ..args.place.clone() };
     let args = &FetchArgs { place, ..args.clone() };
     super::layers::check(args, &lock, layers, expect_layers)?;

@@ -30,7 +30,7 @@ const WORKFLOW: &str = ".github/workflows/models.yml";
 const START_SCRIPT: &str = "pre_start.sh";
 const POD: &str = "models-pod.yaml";
 
-/// The begin of the marked lines that name the program's image and the base image.
+/// The beginning of the marked lines that name the program's image and the base image.
 const DOCKERFILE_IMAGE: &str = "ARG PROVISION_IMAGE=";
 const DOCKERFILE_BASE: &str = "ARG BASE_IMAGE=";
 const POD_IMAGE: &str = "image: ";
@@ -146,7 +146,7 @@ pub fn run(args: &InitArgs, default: &str) -> Result<(), Failure> {
     Err(Failure::new(first.code, messages.join("\n       ")))
 }
 
-/// What a run without options leaves out.
+/// The offer of a run without options.
 const OFFER: &str = "\
 It also writes, for this lock:
   --dockerfile  Dockerfile.models: your image (--base-image) with the models in its layers
@@ -354,7 +354,7 @@ fn in_context(path: &Utf8Path) -> Result<&str, Failure> {
     Err(Failure::new(Code::Usage, why))
 }
 
-/// What a run does with a file.
+/// The change that a run makes to a file.
 enum Change {
     Create(String),
     /// All of the text.
@@ -368,7 +368,7 @@ enum Change {
 }
 
 impl Draft {
-    /// What is to do, by what is there and what `args` allow.
+    /// The change, by the file that is there and by the options.
     fn change(&self, there: Option<&str>, args: &InitArgs) -> Change {
         let Some(there) = there else { return Change::Create(self.text.clone()) };
         if there == self.text {

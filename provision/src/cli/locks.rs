@@ -47,8 +47,8 @@ enum Lists {
     Below(SourceUrl),
 }
 
-/// What a source would make of this machine, and only its user may: files that are read here, or a host that gets the
-/// name and the session of this machine's keys. With the way out.
+/// The use of this machine by a source that only its user may allow, in words with the way out. The source is a file of
+/// this machine, or a host that gets the name and the session of its keys.
 fn of_this_machine(source: &SourceUrl) -> Option<&'static str> {
     if source.file().is_some() {
         return Some(
@@ -196,7 +196,7 @@ fn is_address(text: &str) -> bool {
     text.contains("://")
 }
 
-/// Checks that each lock is a file, for what lies beside it.
+/// Checks that each lock is a file, for the files beside it.
 pub fn need_files(locks: &Locks, instead: &str) -> Result<(), Failure> {
     if locks.lock.iter().any(|lock| lock == STDIN || is_address(lock)) {
         // The message does not repeat an address, which may be signed.

@@ -151,7 +151,7 @@ impl Stream {
         state
     }
 
-    /// The writer: writes what comes, for ever.
+    /// The writer: writes the text that comes, for ever.
     fn serve(&self) {
         loop {
             let state = self.changed.wait_while(self.lock(), |state| state.waiting.is_empty());

@@ -1,7 +1,7 @@
 //! The owner of the working directory, whom a process of root becomes.
 //!
-//! A container on a laptop runs as root, and what root writes into a mounted folder belongs to root on the host, too.
-//! With `PROVISION_AS_OWNER`, which the image `provision` sets, files belong to the folder's owner.
+//! A container on a laptop runs as root, and root's files in a mounted folder belong to root on the host, too. With
+//! `PROVISION_AS_OWNER`, which the image `provision` sets, files belong to the folder's owner.
 
 use super::environment;
 use super::exit::{Code, Failure};

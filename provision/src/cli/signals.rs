@@ -5,9 +5,9 @@
 //! shell and from the kernel, and some supervisors send SIGTERM to every process of a container. So a signal within
 //! half a second of the first one counts as the same request.
 //!
-//! A thread of its own receives the signals: at any time, also before and after a run, and whatever the others wait for
-//! (fault 108). The kernel drops signals to the first process of a container unless they are handled or, as here,
-//! blocked.
+//! A thread of its own receives the signals: at any time, also before and after a run, and whatever the other threads
+//! wait for (fault 108). The kernel drops signals to the first process of a container unless they are handled or, as
+//! here, blocked.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

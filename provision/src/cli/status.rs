@@ -69,7 +69,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     Err(Failure::new(Code::Incomplete, why))
 }
 
-/// One line, if something is left over that no run will use. What cannot be read is for `clean` to tell.
+/// One line, if something is left over that no run will use. Unreadable directories are left to `clean`.
 fn tell_leftovers(destination: &Destination, texts: &Texts, locks: &Locks) -> Result<(), Failure> {
     let (kept, locks) = (locks::kept_names(locks)?, texts.separate()?);
     let scope = Scope { kept: &kept, ..Scope::new(&locks, environment::now()) };

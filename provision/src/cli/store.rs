@@ -1,4 +1,5 @@
-//! `store push` and `store check`: fills a store from what this machine has, and says which files of a lock one has.
+//! `store push` and `store check`: fills a store from the files of this machine, and reports the files of a lock that a
+//! store has.
 
 use std::sync::Arc;
 
@@ -266,11 +267,11 @@ struct Sums {
     lists: (usize, usize),
 }
 
-/// The state of what a store has.
+/// The state of a file that the store has.
 const THERE: &str = "there";
 
 impl Sums {
-    /// Counts a file. Returns its state in a word, and more about it.
+    /// Counts a file. Returns its state in a word, and the details.
     fn add(&mut self, model: &Model, held: &Held) -> (&'static str, Option<String>) {
         match held {
             Held::There => {

@@ -105,7 +105,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     }
     let advice = match distrusted {
         Ok(()) => advice(&states),
-        // Without the right to change anything here, a marker goes on vouching for what is wrong.
+        // Without the right to change anything here, a marker goes on vouching for wrong files.
         Err(error) => format!("fetch with --verify full to replace what is wrong ({})", error.reason()),
     };
     let unreadable = |state: &FileState| matches!(state, FileState::Unreadable(_) | FileState::Right(_));
@@ -131,7 +131,7 @@ fn tell_state(args: &VerifyArgs, model: &Model, state: &FileState) {
     }
 }
 
-/// What a right set was proven by, if it was not the digest of each file alone.
+/// The evidence for a right set, if it was not the digest of each file alone.
 fn evidence(states: &[FileState]) -> String {
     let is_by_list =
         |state: &&FileState| matches!(state, FileState::Right(hash) if hash.proven_by == ProvenBy::Pieces);
@@ -142,7 +142,7 @@ fn evidence(states: &[FileState]) -> String {
     }
 }
 
-/// The way out of wrong states that no marker vouches for any more.
+/// The advice for wrong files that no marker vouches for any more.
 fn advice(states: &[FileState]) -> String {
     let count = |wanted: fn(&FileState) -> bool| states.iter().filter(|state| wanted(state)).count();
     let wrong = count(|state| !state.is_right());
@@ -162,7 +162,7 @@ fn advice(states: &[FileState]) -> String {
     ways.join("; ")
 }
 
-/// What is wrong with a model's file.
+/// The problem of a model's file.
 pub(super) fn describe(model: &Model, state: &FileState) -> String {
     match state {
         FileState::Right(_) => "right".to_owned(),

@@ -1,4 +1,4 @@
-//! `--warm`: reads the complete set into memory, and says what was read and what was not.
+//! `--warm`: reads the complete set into memory, and reports the files that were read and those that were not.
 
 use super::arguments::FetchArgs;
 use super::exit::{Code, Failure};
@@ -15,7 +15,7 @@ const NAMED: usize = 3;
 /// Warms the models, if the options say so. The set is complete.
 ///
 /// # Errors
-/// It was stopped. What cannot be read is only a warning.
+/// It was stopped. A file that cannot be read is only a warning.
 pub(super) fn run(args: &FetchArgs, models: &[&Model]) -> Result<(), Failure> {
     if !args.machine.warm || args.dry_run {
         return Ok(());

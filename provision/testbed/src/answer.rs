@@ -231,8 +231,8 @@ pub(crate) fn honest(asked: &Asked, resource: &Resource) -> Answer {
     answer
 }
 
-/// The bytes that a `Range` header selects: an empty range if the file has none of them (416), and `None` if the header
-/// has to be ignored.
+/// The bytes that a `Range` header selects: an empty range if the file has none of them (416); `None` if the header has
+/// to be ignored.
 fn parse_range(text: &str, size: u64) -> Option<Range<u64>> {
     let (first, last) = text.strip_prefix("bytes=")?.trim().split_once('-')?;
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;

@@ -1,4 +1,4 @@
-//! What a package ships beside the binary: man pages and completions, made from the command line itself.
+//! The files that a package ships beside the binary: man pages and completions, made from the command line itself.
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};

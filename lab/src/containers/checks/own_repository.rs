@@ -1,4 +1,4 @@
-//! What `provision init` writes, in a repository that has nothing of this project but the program and its image.
+//! The files of `provision init`, in a repository that has nothing of this project but the program and its image.
 
 #![expect(clippy::print_stdout, reason = "a log needs the messages that a user would see")]
 

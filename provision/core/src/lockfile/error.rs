@@ -1,4 +1,4 @@
-//! Errors of a lock, shown with the line that they are about.
+//! Errors of a lock, each shown with its line.
 
 use std::fmt;
 use std::ops::Range;

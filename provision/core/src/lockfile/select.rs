@@ -90,8 +90,8 @@ impl Lockfile {
     }
 }
 
-/// A path and a stem are taken literally first, so that a name with brackets in it can be named. What is no glob
-/// matches nothing, and that is an error already.
+/// A path and a stem are taken literally first, so that a name with brackets in it can be named. An invalid glob
+/// matches nothing, which is an error already.
 fn matches(pattern: &str, model: &Model) -> bool {
     let path = model.path.as_str();
     // The matcher would take a `!` in front for "all but": here it is a character like any other.

@@ -1,4 +1,4 @@
-//! Where a file is cut: behind its header, at both ends of each long tensor, and at most 4 MiB after the last cut.
+//! The cuts of a file: behind its header, at both ends of each long tensor, and at most 4 MiB after the last cut.
 //!
 //! A tensor that only moved, because the header grew, keeps its pieces: they are counted from its own start. Short
 //! tensors between two cuts lie together in pieces that are counted from the first of these cuts. A file whose tensors
@@ -6,7 +6,7 @@
 //! [`MAX_LIST`](super::MAX_LIST).
 //!
 //! The tensors are those of a safetensors header of 16 MiB at most, or of a GGUF table. A `Reader` finds them in the
-//! file's first bytes; the name does not matter. What does not parse has no tensors.
+//! file's first bytes; the name does not matter. A header that does not parse has no tensors.
 
 use super::{LEAST_TENSOR, MAX_PIECE, MAX_PIECES};
 use crate::{gguf, safetensors};
@@ -60,7 +60,7 @@ pub(super) enum Reader {
     /// The JSON so far, and the length that it will have.
     Safetensors(Vec<u8>, u64),
     Gguf(Box<gguf::TableReader>),
-    /// The tensors are told, or there are none.
+    /// The tensors are known, or there are none.
     Done,
 }
 

@@ -41,15 +41,14 @@ impl Lister {
         self.take(bytes, &mut |piece, bytes| piece.update(bytes));
     }
 
-    /// Takes the next bytes of the file, and `whole`, the digest of all of it, takes the same: with SHA instructions
+    /// Takes the next bytes of the file. `whole`, the digest of all of it, takes the same bytes: with SHA instructions
     /// both together cost little more than one.
     pub fn update_beside(&mut self, whole: &mut Hasher, bytes: &[u8]) {
         self.take(bytes, &mut |piece, bytes| Hasher::update_two([piece, whole], [bytes, bytes]));
     }
 
-    /// The list of the bytes taken, which are the file with the digest `file`. It is the whole file as one piece
-    /// ([`PieceList::is_whole`]) for a file that has no other cut, and for one that needs a longer list than
-    /// [`MAX_LIST`](super::MAX_LIST).
+    /// The list of the bytes taken, which are the file with the digest `file`. A file without another cut, or with a
+    /// longer list than [`MAX_LIST`](super::MAX_LIST), is one piece ([`PieceList::is_whole`]).
     pub fn finish(mut self, file: Sha256) -> PieceList {
         self.close();
         PieceList::new(self.at, file, self.pieces).unwrap_or_else(|_| PieceList::of_whole(self.at, file))

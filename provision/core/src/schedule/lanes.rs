@@ -223,8 +223,8 @@ impl Schedule {
     }
 
     /// The order of a file's hosts for the next connection. A host that is due comes first. The square of a
-    /// connection's speed leads most of a scarce budget to fast connections; the count keeps a host whose speed was
-    /// measured with other numbers from getting or losing all at once.
+    /// connection's speed leads most of a scarce budget to fast connections. The count of connections damps a change: a
+    /// host whose speed was measured with other counts neither gets nor loses all at once.
     pub(super) fn appeal(&self, id: FileId, host: HostId, now: Duration) -> f64 {
         let file = &self.files[id.0];
         let Some(lane) = file.joined().find(|lane| lane.host == host).filter(|_| file.is_shared()) else {

@@ -18,7 +18,7 @@ const SMALL_REST: f64 = 4096.0;
 pub(super) const CLAIM_SECONDS: f64 = 2.0;
 
 /// The least saving of a split: this time, and this share of the run so far. A split costs a connection and the bytes
-/// that the origin had already sent; at the end of a long run a moment is not worth that.
+/// that the origin had already sent. At the end of a long run a moment is not worth that.
 const MIN_SAVING_SECONDS: f64 = 0.05;
 const MIN_SAVING_SHARE: f64 = 0.01;
 
@@ -31,8 +31,8 @@ const CRAWL_AFTER: Duration = Duration::from_millis(1500);
 /// The time over which a speed is measured.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// The length of the next claim: `CLAIM_SECONDS` at `rate`, but at most half of an even share of the host's unclaimed
-/// bytes, so that claims get shorter towards the end, and at least `least`.
+/// The length of the next claim: `CLAIM_SECONDS` at `rate`, and at least `least`. It is at most half of an even share
+/// of the host's unclaimed bytes, so that claims get shorter towards the end.
 pub(super) fn claim_len(rate: Option<f64>, gap: u64, unclaimed: u64, connections: usize, least: u64) -> u64 {
     let by_speed = rate.map_or(MIN_CLAIM, |rate| (rate * CLAIM_SECONDS) as u64);
     let fair = unclaimed / (2 * connections.max(1) as u64);

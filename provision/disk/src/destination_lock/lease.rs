@@ -131,8 +131,8 @@ pub(super) fn open(directory: &Directory, more: OFlags) -> Result<Option<File>, 
     }
 }
 
-/// Opens the lock file that is there, also one of another user. Returns `None` if there is none. Removes what is no
-/// file: a run never makes such a lock.
+/// Opens the lock file that is there, also one of another user. Returns `None` if there is none. Removes anything but a
+/// regular file: a run never makes such a lock.
 pub(super) fn open_existing(directory: &Directory) -> Result<Option<File>, StoreError> {
     let path = directory.path().join(NAME);
     let failed = |error| StoreError::of("opening it", &path, error);

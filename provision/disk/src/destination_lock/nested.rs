@@ -5,8 +5,8 @@
 //! least one sees the other. If a directory above is locked, the run gives its own lock back; if one below is, it keeps
 //! its own and waits. So no two runs wait for each other: the run above goes first.
 //!
-//! Only a look is taken: a lock file of another directory is neither created nor written nor removed. A run sees no
-//! lock above a mount that its container does not have. The part's own `flock` protects what both write then.
+//! Other directories' lock files are only read: a run neither creates nor writes nor removes one. A run sees no lock
+//! above a mount that its container does not have. The part's own `flock` protects the files that both write then.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -39,7 +39,7 @@ impl DestinationLock {
     }
 
     /// A run that holds one of the directories below the destination where the files at `paths` lie, as for
-    /// [`DestinationLock::held_above`]. Symlinks are not followed: what they lead to has a lock of its own.
+    /// [`DestinationLock::held_above`]. Symlinks are not followed: their targets have locks of their own.
     pub fn held_below<'a>(
         &self,
         destination: &Destination,

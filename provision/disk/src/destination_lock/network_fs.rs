@@ -1,4 +1,4 @@
-//! Network file systems: where a `flock` may hold within one machine only, and the scope in which it holds.
+//! Network file systems, whose `flock` may hold within one machine only, and the scope in which it holds.
 
 use std::os::fd::AsFd;
 

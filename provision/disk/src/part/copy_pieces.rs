@@ -1,4 +1,4 @@
-//! Copies single pieces into a part from files of this machine, and proves each of them.
+//! Copies single pieces into a part from files of this machine, and verifies each of them.
 //!
 //! A piece becomes part of the file only if it has the digest of the list. Other bytes stay in the file, where nothing
 //! counts them, until right ones are written over them. Each thread copies two pieces side by side.
@@ -29,7 +29,7 @@ pub struct PieceCopy<'a> {
 /// The result of a copy of pieces.
 #[derive(Debug)]
 pub struct Copied {
-    /// For each copy: true if the piece is in the part and proven.
+    /// For each copy: true if the piece is in the part and verified.
     pub right: Vec<bool>,
     /// The method of the last ones.
     pub method: CopyMethod,
@@ -44,7 +44,7 @@ struct Job<'a> {
     right: Vec<AtomicBool>,
     /// Bytes that are copied and not reported.
     unreported: AtomicU64,
-    /// Bytes that are proven and not in the journal.
+    /// Bytes that are verified and not in the journal.
     unjournaled: AtomicU64,
     unreadable: Mutex<Option<StoreError>>,
 }
@@ -67,7 +67,7 @@ impl PartFile {
     /// block, `step` gets the number of bytes copied since its last call and says whether to go on.
     ///
     /// # Errors
-    /// The part cannot be written, or `step` says no; the pieces that are proven stay in both cases.
+    /// The part cannot be written, or `step` says no; the verified pieces stay in both cases.
     pub fn copy_pieces(
         &self,
         copies: &[PieceCopy<'_>],

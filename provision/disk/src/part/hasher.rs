@@ -64,7 +64,7 @@ impl PartFile {
         self.state().pieces.wrong()
     }
 
-    /// The positions of the pieces that are not proven, ascending. Without a list: of the file.
+    /// The positions of the pieces that are not verified, ascending. A file without a list is one piece.
     pub fn lacking_pieces(&self) -> Vec<usize> {
         self.state().pieces.lacking_pieces()
     }

@@ -174,7 +174,7 @@ fn leftovers_in(
         }
         let mut usages = Vec::new();
         for name in &names {
-            // What is not a file is not ours.
+            // Only regular files are this program's.
             if let (Found::File(stamp), Some(usage)) = (directory.find(name)?, directory.usage(name)?) {
                 usages.push((*name, stamp, usage));
             }

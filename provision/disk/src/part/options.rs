@@ -1,4 +1,4 @@
-//! How a part is opened: its name, and what its bytes are compared with.
+//! The options for opening a part: the scheme of its name, and the piece list that verifies its bytes.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl<'a> From<&'a PartNames> for PartOptions<'a> {
 }
 
 impl PartOptions<'_> {
-    /// The pieces by which the bytes of `model` are proven: those of the list, if the lock pins it (I5).
+    /// The pieces by which the bytes of `model` are verified: those of the list, if the lock pins it (I5).
     pub(crate) fn list_of(&self, model: &Model) -> Arc<PieceList> {
         let is_pinned = |list: &&Arc<PieceList>| {
             list.size() == model.size

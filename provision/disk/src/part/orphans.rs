@@ -41,7 +41,7 @@ impl PartFile {
 
     /// Copies the verified bytes of all orphans of `model`.
     ///
-    /// Removes an orphan afterwards if its owner is dead, or if it has not changed for [`ABANDONED_AFTER`]: otherwise
+    /// Removes an orphan afterwards if its owner is dead, or if it has not changed for [`ABANDONED_AFTER`]. Otherwise
     /// each killed run would leave all its bytes for ever. A living owner loses its work by that and reports it; its
     /// part is another file than this one, so no wrong byte can result.
     ///

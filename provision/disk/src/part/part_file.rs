@@ -103,8 +103,8 @@ impl State {
 }
 
 impl PartFile {
-    /// Opens the part of `model`, or creates it. Keeps the bytes that are right: with a list, the pieces that it proves
-    /// by reading them; without one, the ranges of the journal whose checksum matches. Before each block, `keep_going`
+    /// Opens the part of `model`, or creates it. Keeps the bytes that are right. With a list, these are the pieces that
+    /// match when read; without one, the ranges of the journal whose checksum matches. Before each block, `keep_going`
     /// says whether to go on.
     pub fn open<'a>(
         destination: &Destination,
@@ -210,8 +210,8 @@ impl PartFile {
         }
     }
 
-    /// The number of bytes of `model` that its part may have, unverified: by its list, those of the pieces on the disk;
-    /// without one, those that the journal lists.
+    /// The number of bytes of `model` that its part may have, unverified. With a list, these are the bytes of the
+    /// pieces on the disk; without one, those that the journal lists.
     pub fn claimed_bytes(
         destination: &Destination,
         model: &Model,
@@ -291,7 +291,7 @@ impl PartFile {
         &self.list
     }
 
-    /// True if the file is proven by a list of its pieces, and not by its digest.
+    /// True if the file is verified by a list of its pieces, and not by its digest.
     pub fn has_list(&self) -> bool {
         !self.list.is_whole()
     }
@@ -468,8 +468,8 @@ impl PartFile {
     }
 
     /// Takes these wrong pieces out of the part and of its journal. No write to them may be in progress. Their bytes
-    /// stay in the file until others are written over them. A record of the journal that has bytes of a wrong piece
-    /// goes with it: its other bytes are lost to a run without the list, which trusts nothing else.
+    /// stay in the file until others are written over them. A record of the journal with bytes of a wrong piece goes
+    /// with it. Its other bytes are lost to a run without the list, which trusts only records.
     pub fn drop_wrong(&self, wrong: &[WrongPiece]) -> Result<(), StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.lock_journal();
@@ -566,7 +566,7 @@ impl PartFile {
 
 impl Drop for PartFile {
     fn drop(&mut self) {
-        // Closing alone is too late while another thread starts a process: until its exec, the child has a copy of
+        // Closing alone is too late while another thread starts a process. Until its exec, the child has a copy of
         // every descriptor, and the lock lives as long.
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }

@@ -1,6 +1,6 @@
-//! The state of a part's pieces: which have bytes to hash, which are proven, which are wrong.
+//! The state of a part's pieces: those with bytes to hash, the verified ones, the wrong ones.
 //!
-//! A piece that has bytes has a hasher, until it is proven. A thread takes the hasher out, hashes without the part's
+//! A piece that has bytes has a hasher, until it is verified. A thread takes the hasher out, hashes without the part's
 //! mutex, and puts it back. A file without a list is one piece. Its digest decides only when the part is verified,
 //! because the bytes of an unpinned file are complete before its digest is known.
 
@@ -52,7 +52,7 @@ pub enum PieceEnd {
     Wrong(WrongPiece),
 }
 
-/// The hashing of a piece that is neither proven nor wrong.
+/// The hashing of a piece that is neither verified nor wrong.
 #[derive(Debug)]
 struct Progress {
     /// `None` while a thread has it.
@@ -69,9 +69,9 @@ pub(super) struct Pieces {
     list: Arc<PieceList>,
     size: u64,
     open: BTreeMap<usize, Progress>,
-    /// The bytes of the proven pieces.
+    /// The bytes of the verified pieces.
     proven: RangeSet,
-    /// The number of pieces that are not proven.
+    /// The number of pieces that are not verified.
     unproven: usize,
     /// The digests of the wrong pieces.
     wrong: BTreeMap<usize, Sha256>,
@@ -291,7 +291,7 @@ impl Pieces {
         }
     }
 
-    /// Forgets the hashing of all pieces that are not proven. Returns the bytes of those that are.
+    /// Forgets the hashing of all pieces that are not verified. Returns the bytes of the verified ones.
     pub(super) fn keep_proven(&mut self) -> RangeSet {
         self.open.clear();
         self.wrong.clear();
@@ -299,17 +299,17 @@ impl Pieces {
         self.proven.clone()
     }
 
-    /// The ranges of the pieces that are not proven, joined.
+    /// The ranges of the pieces that are not verified, joined.
     pub(super) fn lacking(&self) -> Vec<ByteRange> {
         self.proven.missing(self.size)
     }
 
-    /// The positions of the pieces that are not proven.
+    /// The positions of the pieces that are not verified.
     pub(super) fn lacking_pieces(&self) -> Vec<usize> {
         self.lacking().into_iter().flat_map(|range| self.list.touching(range)).collect()
     }
 
-    /// True if each piece of a list is proven.
+    /// True if each piece of a list is verified.
     pub(super) fn are_proven(&self) -> bool {
         self.unproven == 0
     }

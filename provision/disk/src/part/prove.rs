@@ -31,8 +31,8 @@ impl PartFile {
         self.hash_on_threads(None, keep_going)
     }
 
-    /// Proves the pieces of a part that was just opened, and drops the others, those that cannot be read included.
-    /// Returns the proven ranges with their checksums, for the journal.
+    /// Verifies the pieces of a part that was just opened. Drops those that are wrong or cannot be read, and returns
+    /// the verified ranges with their checksums, for the journal.
     pub(super) fn prove_claimed(
         &self,
         keep_going: &mut dyn FnMut() -> bool,

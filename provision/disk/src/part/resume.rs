@@ -100,9 +100,9 @@ pub(super) fn claimed_pieces(file: &File, list: &PieceList) -> io::Result<RangeS
     Ok(claimed)
 }
 
-/// Opens or creates a part and locks it. A part that is not this process's own is replaced: it is a symlink or a FIFO,
-/// has a second name, or belongs to another user, who may change it after the install. An earlier run as another user
-/// counts as such.
+/// Opens or creates a part and locks it. A part that is not this process's own is replaced: a symlink, a FIFO, a file
+/// with a second name, or another user's. That user, who may be the one of an earlier run, could change it after the
+/// install.
 pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<File, StoreError> {
     let name = names.part.as_str();
     let path = directory.path().join(name);

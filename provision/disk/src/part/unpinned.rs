@@ -17,8 +17,8 @@ use provision_core::journal;
 use provision_core::lockfile::Model;
 
 impl PartFile {
-    /// Renames a complete part to the name of its own digest, as the part of the file that `of_digest` returns for it,
-    /// and returns that file. The caller holds the destination's lock.
+    /// Renames a complete part to the name of its own digest: it becomes the part of the file that `of_digest` returns
+    /// for the digest. Returns that file. The caller holds the destination's lock.
     ///
     /// # Errors
     /// [`StoreError::Sealed`] if bytes are missing; nothing has changed then.

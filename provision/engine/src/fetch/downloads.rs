@@ -64,8 +64,8 @@ impl Collector<'_> {
         downloads
     }
 
-    /// The part of an earlier run beside the target, which the plan did not open: it had a local file to copy, and that
-    /// was wrong.
+    /// The part of an earlier run beside the target. The plan did not open it: it had a local file to copy, which was
+    /// wrong.
     fn unopened_part(&self, model: &Model) -> Option<Box<PartFile>> {
         let list = self.lists.of(model);
         if self.force
@@ -200,7 +200,8 @@ fn asked(mut model: Model) -> Model {
     model
 }
 
-/// Gives the file another name, or copies it if a hard link is not possible. The copy is proven as the file was.
+/// Gives the file another name, or copies it if a hard link is not possible. The copy is verified by the same evidence
+/// as the file.
 fn link_or_copy(
     file: &SourceFile,
     (place, options): (&Destination, PartOptions<'_>),

@@ -58,7 +58,7 @@ pub enum FetchError {
     Interrupted,
 }
 
-/// Refuses an offline run that lacks bytes. `missing` has each model with its number of missing bytes: a model with all
+/// Refuses an offline run that lacks bytes. `missing` has each model with its number of missing bytes. A model with all
 /// its bytes in the part only has to be verified, which needs no network.
 pub(super) fn refuse_offline(missing: &[(&Model, u64)]) -> Result<(), FetchError> {
     let missing: Vec<&str> =

@@ -3,7 +3,7 @@
 //!
 //! A list describes the file with its digest. A file is taken for that one by the digest that a marker, the lock or its
 //! own name states, and otherwise by its length, where a file that is wanted or baked has it. No file is read to find
-//! out: each piece is proven when it is copied.
+//! out: each piece is verified when it is copied.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,8 +1,9 @@
 //! Local sources: files baked into the image, objects of the caches, of stores that are directories, and files of other
 //! programs' stores, in this order.
 //!
-//! None of them is trusted. A candidate has the right length. It is proven while it is copied, or before it is linked,
-//! by its piece list if there is one. A wrong candidate is reported and skipped; the right pieces of one are kept.
+//! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
+//! linked, by its piece list if there is one. A wrong candidate is reported and skipped; the right pieces of one are
+//! kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -469,8 +470,8 @@ impl LocalCopier<'_> {
         }
     }
 
-    /// The list to blame if `source`, the file of `from`, is not what `model` has with the same digest: that of the
-    /// model if the file has the digest, that of the file if it proves other bytes.
+    /// The list to blame if `source`, the file of `from`, is wrong for `model`, although both have one digest. That is
+    /// the model's list if the file has the digest, and the file's if it verified other bytes.
     fn mistaken_list(
         &self,
         (model, from): (&Model, &Model),
@@ -521,7 +522,7 @@ impl LocalCopier<'_> {
             CandidateKind::Store { likeness, as_link, .. } => {
                 let linked = if as_link { link(LinkedFile::OfStore)? } else { None };
                 if linked.is_none() && likeness != Likeness::Digest {
-                    // Proven before it is copied: wrong bytes would be written in vain.
+                    // Verified before it is copied: wrong bytes would be written in vain.
                     provision_disk::prove(source, model, options, go_on)?;
                 }
                 (linked, Outcome::Reused)

@@ -1,5 +1,5 @@
-//! The marker's part in a run: a valid one ends the run, it is removed before a listed file changes, it tells verified
-//! files from files of the right size, and a partial record is kept if the set does not become complete.
+//! The marker's part in a run. A valid one ends the run. It is removed before a listed file changes. It tells verified
+//! files from files of the right size. A partial record is kept if the set does not become complete.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use provision_core::event::{Event, Observer, Silent};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_disk::{Destination, Installed, StoreError};
 
-/// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then there is nothing to do, but
-/// to keep those of their piece lists that have come beside the lock since.
+/// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then the only work is to keep
+/// the piece lists that have come beside the lock since.
 pub fn marker_covers(
     path: &Utf8Path,
     config: &FetchConfig,
@@ -30,7 +30,7 @@ pub fn marker_covers(
     is_covered
 }
 
-/// Step 1 without parsing the models: the number of files and the marker's name, if the marker lists every model of the
+/// Step 1 without parsing the models: the number of files and the marker's name. The marker lists every model of the
 /// lock that consists of `texts`, and their piece lists are kept. `None` means that only [`marker_covers`] can tell.
 pub fn marker_covers_texts(path: &Utf8Path, config: &FetchConfig, texts: &[&str]) -> Option<(usize, String)> {
     let (name, digest) = Lockfile::peek(texts)?;

@@ -98,8 +98,8 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// The state of the file of each of `models`, in the same order, and where on this machine a missing one may be.
-    /// Incomplete if the run is stopped.
+    /// The state of the file of each of `models`, in the same order, and the local files that may replace a missing
+    /// one. Incomplete if the run is stopped.
     pub(super) fn examine(&self, models: &[&Model]) -> Vec<Finding> {
         let findings = self.verify(models, models.iter().map(|model| self.check(model)).collect());
         self.each(models, findings, Self::search)
@@ -179,7 +179,7 @@ impl Planner<'_> {
                 let discarded = if link.is_some() { Ok(()) } else { self.discard_journal(model) };
                 Finding::Decided(discarded.map_or_else(Plan::Failed, |()| Plan::Present(found)))
             }
-            // What a link leads to may be right as well: only a link that leads to no file or to wrong bytes is
+            // The target of a link may be right as well: only a link that leads to no file or to wrong bytes is
             // replaced.
             FileState::Unreadable(error) => Finding::Decided(Plan::Failed(error)),
             FileState::WrongPieces { wrong, identity } => {
@@ -285,7 +285,7 @@ impl Planner<'_> {
     }
 
     /// Accepts a symlink if it leads to the model's bytes, in a baked directory or elsewhere. Another one is replaced
-    /// by the file; what it leads to stays as it is.
+    /// by the file; its target stays as it is.
     fn check_link(&self, model: &Model) -> Finding {
         let target = match self.destination.link_at(&model.path) {
             Ok(Some(target)) => target,

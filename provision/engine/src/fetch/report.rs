@@ -49,7 +49,7 @@ pub struct FileReport {
     pub reused: u64,
     /// Bytes of pieces that were wrong, and fetched again.
     pub dropped: u64,
-    /// What the installed bytes were compared with in this run; `None` if only the marker vouches for them.
+    /// The evidence of this run for the installed bytes; `None` if only the marker vouches for them.
     pub proven_by: Option<ProvenBy>,
     /// From its first request to its end.
     pub elapsed: Duration,

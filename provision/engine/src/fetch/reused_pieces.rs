@@ -1,13 +1,14 @@
-//! Pieces of missing files that other files of this machine have: copied before a byte is fetched, and proven like any
-//! byte.
+//! Pieces of missing files that other files of this machine have: copied before a byte is fetched, and verified like
+//! any byte.
 //!
 //! 1. Pieces are found by their digests in the files whose lists are known: the version that was installed under the
 //!    same path, other models, cache objects, baked files. A piece that is wrong in one place is looked for in others.
 //!    A file with several wrong pieces is left out.
-//! 2. What is left is looked for at its own offset in the files that should have been this one: the file in its place,
-//!    and local copies that were wrong. A file of which no sample is right is another file, and is not read to its end.
+//! 2. The remaining pieces are looked for at their own offsets in the files that should have been this one: the file in
+//!    its place, and local copies that were wrong. A file of which no sample is right is another file, and is not read
+//!    to its end.
 //!
-//! The bytes go into the file's part: its final name keeps the old file until the new one is proven and renamed.
+//! The bytes go into the file's part: its final name keeps the old file until the new one is verified and renamed.
 //! Sources are only read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,7 +35,7 @@ use provision_disk::{CopyError, Destination, PartFile, PartOptions, PieceCopy, S
 const BATCH: u64 = 32 << 20;
 /// The wrong pieces of a file with a known list after which it is left out.
 const MOST_WRONG: usize = 4;
-/// The searches, each without what was wrong before.
+/// The most searches; each leaves out the pieces that were wrong before.
 const ROUNDS: usize = 4;
 /// The pieces of the lists that are held between the two passes of a search: 16 MB. More lists are read twice.
 const MOST_HELD: usize = 350_000;
@@ -130,8 +131,8 @@ impl<'a> PieceReuse<'a> {
         }
     }
 
-    /// Says for each file of a plan how many bytes of it other files should have, by their lists and by what the plan
-    /// has read.
+    /// Estimates for each file of a plan the bytes that other files should have. The evidence is their lists, and the
+    /// files that the plan has read.
     pub(super) fn estimate(&self, plan: &mut [Item]) {
         let lacking = |(index, item): (usize, &Item)| {
             let list = match &item.plan {

@@ -1,4 +1,5 @@
-//! A store that is a directory of this machine, during a run: what it has is copied, and wrong bytes leave it out.
+//! A store that is a directory of this machine, during a run: its files are copied, and a wrong one excludes it from
+//! the run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -2,7 +2,7 @@
 //! any layout.
 //!
 //! A store is only read: a run makes no file, no lock and no mark in it. It is searched at the first file that is
-//! missing, so a set that is complete costs nothing. What is found there is no more trusted than an origin.
+//! missing, so a set that is complete costs nothing. Its files are no more trusted than an origin.
 //!
 //! A file whose name states the digest comes first, then files with the model's name, then others of its size. The last
 //! may be other models: fine-tunes of one model all have its size. So only a few of them are read, and each at most
@@ -74,8 +74,8 @@ pub(super) struct FoundFile {
     pub(super) likeness: Likeness,
     /// The number of its store.
     pub(super) store: usize,
-    /// A hard link to it is wanted and possible: it lies on the file system of the model's directory, and no other user
-    /// can change it.
+    /// A hard link to it is wanted and possible: it lies on the file system of the model's directory, and only this
+    /// user can change it.
     pub(super) as_link: bool,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct Stores<'a> {
     digests: Mutex<HashMap<Utf8PathBuf, Sha256>>,
 }
 
-/// What a search found.
+/// The result of a search.
 struct Searched {
     files: Vec<StoreFile>,
     /// The store, if its files may be linked.

@@ -19,7 +19,7 @@ const RUN: u64 = 32 << 20;
 /// The runs of a file for each thread, so that all threads end together.
 const RUNS: u64 = 8;
 
-/// What a run says before each block, and of each right file.
+/// The callbacks of a run: before each block, and for each right file.
 #[derive(Clone, Copy)]
 pub(super) struct Hooks<'a> {
     pub(super) go_on: &'a (dyn Fn() -> bool + Sync),
@@ -36,7 +36,7 @@ struct Subject<'a> {
     progress: Mutex<Progress>,
 }
 
-/// What the runs of a file have found so far.
+/// The findings of a file's runs so far.
 #[derive(Default)]
 struct Progress {
     /// Open while runs are being read.
@@ -185,7 +185,7 @@ impl<'a> Subject<'a> {
         progress.file.clone().filter(|_| progress.state.is_none())
     }
 
-    /// Adds what a run has found. The last one decides, and closes the file.
+    /// Adds the findings of a run. The last one decides, and closes the file.
     fn end(&self, wrong: &RangeSet, digest: Option<Sha256>, state: Option<FileState>, hooks: Hooks<'_>) {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         wrong.iter().for_each(|range| progress.wrong.insert(range));

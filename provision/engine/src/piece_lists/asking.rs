@@ -85,7 +85,7 @@ impl Place {
 
 /// The end of a search for a list.
 enum Answer {
-    /// It was found, or what is wrong with it is noted.
+    /// It was found, or its mistake is recorded.
     Done,
     /// No place has it.
     Nowhere,
@@ -159,7 +159,8 @@ impl From<RequestError> for Failure {
 }
 
 impl PieceLists {
-    /// Fetches the lists of `models` that this machine lacks, and keeps them. What cannot be fetched is a warning.
+    /// Fetches the lists of `models` that this machine lacks, and keeps them. A list that cannot be fetched is a
+    /// warning.
     pub async fn fetch(self: &Arc<Self>, models: &[&Model]) {
         let Some(asking) = &self.asking else { return };
         let is_lacking = |model: &&&Model| {

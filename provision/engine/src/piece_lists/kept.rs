@@ -50,8 +50,8 @@ impl Kept {
         self.read(list, most).is_some_and(|bytes| Sha256::of(&bytes) == *list)
     }
 
-    /// Removes the lists whose file has none of the digests `needed`, and what killed runs left. No other run may be
-    /// working here.
+    /// Removes the lists whose file has none of the digests `needed`, and the temporary files of killed runs. No other
+    /// run may be working here.
     pub(super) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
         let Some(directory) = self.directory(false) else { return Ok(()) };
         for (name, _) in unneeded(&self.0, needed)? {
@@ -86,7 +86,7 @@ pub(crate) fn unneeded(
     Ok(names.into_iter().map(with_length).collect())
 }
 
-/// True for a list, and for what a killed run left of one. Other names are not the program's.
+/// True for a list, and for the temporary file of a killed run. Other names are not the program's.
 fn is_ours(directory: &Directory, name: &str) -> bool {
     let temporary = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp")?.split_once('.'));
     let digest = temporary.map_or(name, |(digest, _)| digest);
@@ -101,7 +101,7 @@ pub(crate) fn remove(destination: &Destination, name: &str) -> Result<bool, Stor
     open(destination)?.map_or(Ok(false), |directory| directory.remove(name))
 }
 
-/// The directory; `None` if there is none. What is no directory is not the program's.
+/// The directory; `None` if there is none. Anything else under that name is not the program's.
 fn open(destination: &Destination) -> Result<Option<Directory>, StoreError> {
     match destination.root().subdirectory(KEPT_LISTS, false) {
         Err(StoreError::NotADirectory { .. }) => Ok(None),

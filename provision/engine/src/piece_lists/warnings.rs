@@ -39,7 +39,7 @@ impl Cause {
     }
 }
 
-/// What was found, by cause.
+/// The warnings, by cause.
 #[derive(Debug, Default)]
 pub(super) struct Warnings(Vec<Warning>);
 

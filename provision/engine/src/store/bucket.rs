@@ -4,7 +4,7 @@
 //! takes. The store's names of the parts (`ETag`) and their SHA-256 are kept with the upload's own name: an interrupted
 //! push lists the parts that are there, and sends the others. A part counts only if its kept digest is that of the
 //! bytes here: an earlier push may have sent a file that was wrong, and not every store verifies digests. A store that
-//! has lost the upload gets all of it again, and the user reads so.
+//! has lost the upload gets all of it again, with a warning.
 //!
 //! Up to four parts are in flight: a distant store gives one connection less than the network has. An interruption
 //! costs these at most.
@@ -216,7 +216,7 @@ async fn send_parts(
     if !state.parts.is_empty() {
         let listing = listed(session, at, &id).await;
         if matches!(&listing, Ok(None)) || listing.as_ref().is_err_and(PushError::is_refusal) {
-            // What is there cannot be gone on with, and would cost money.
+            // The parts that are there cannot be used, and would cost money.
             abort(session, at, &id).await;
             session.states.iter().for_each(|states| states.remove(&model.sha256));
         }

@@ -1,6 +1,6 @@
 //! Piece lists at a store: each under its own digest, as any file. A list is optional, so its failure is a warning.
 //!
-//! A store whose address needs more than a digest has no lists: who reads one knows nothing else of it.
+//! A store whose address needs more than a digest has no lists: a reader knows only the digest.
 
 use std::collections::HashSet;
 

@@ -1,8 +1,8 @@
 //! A repository of an OCI registry (distribution-spec 1.1, "Pushing a blob in chunks").
 //!
 //! An upload has a place that the registry names, and only the newest `Location` counts. After an interruption the
-//! place is asked for the bytes that it has; a registry that has lost the upload gets all of it again, once, and the
-//! user reads so. Docker's registry 2.8 loses one whenever a part is cut. A part takes less than a proxy waits, by the
+//! place is asked for the bytes that it has; a registry that has lost the upload gets all of it again, once, with a
+//! warning. Docker's registry 2.8 loses one whenever a part is cut. A part takes less than a proxy waits, by the
 //! measured speed.
 //!
 //! At the end a manifest holds the files, since a garbage collection removes what no manifest names.
@@ -258,7 +258,7 @@ impl RegistryStore {
                     false
                 }
             };
-            // What came of it is asked: a part may be there in part.
+            // The registry may have some bytes of the part, so it is asked.
             match self.status(session, &at).await? {
                 // Refused where it ends: it would be refused again, without a wait in between.
                 Some(place) if is_refused && place.has <= has => return Ok(None),

@@ -170,7 +170,7 @@ impl Session {
         }
     }
 
-    /// The same, after some time for what ends soon: a registry loses an upload whose part is cut.
+    /// The same, with some time for work that ends soon: a registry loses an upload whose part is cut.
     pub(super) async fn unless_stopped_midway<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut interrupted = self.interrupted.clone();
         let mut work = std::pin::pin!(work);

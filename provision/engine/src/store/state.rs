@@ -1,5 +1,5 @@
-//! The states of uploads: what a later push needs to go on with an interrupted one. One small file each, below the
-//! directory `push` of a cache; only this user may read it.
+//! The states of interrupted uploads, with which a later push goes on. One small file each, below the directory `push`
+//! of a cache; only this user may read it.
 //!
 //! A state names the place of an upload at the store's own host (a registry's `Location`, or a bucket's upload), and
 //! the parts that the store has confirmed. It holds no credential, and a place at another host, which may be signed, is

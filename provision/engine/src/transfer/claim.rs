@@ -485,8 +485,8 @@ impl Sink {
     }
 }
 
-/// True if the error says no more than that the file at the source has another length, because the requested range did
-/// not include the first bytes.
+/// True if the error says only that the file at the source has another length, because the requested range did not
+/// include the first bytes.
 fn is_blind(error: &RequestError, asked: ExpectedBody) -> bool {
     let RequestError::Response { error: ResponseError::WrongSize { .. }, prefix, .. } = error else {
         return false;
@@ -494,8 +494,8 @@ fn is_blind(error: &RequestError, asked: ExpectedBody) -> bool {
     prefix.bytes.is_empty() && asked.range.is_some_and(|range| range.start > 0)
 }
 
-/// Requests the first bytes and returns their failure: the file may be no model at all, and the error must not depend
-/// on which claim comes first.
+/// Requests the first bytes and returns their failure. The file may be no model at all, and the error must not depend
+/// on the order of the claims.
 async fn look(connection: &mut Connection, source: &SourceUrl, asked: ExpectedBody) -> Option<RequestError> {
     let beginning = ByteRange::new(0, asked.size.min(sniff::SNIFF_LENGTH as u64));
     let error = connection.get(source, None, ExpectedBody { range: Some(beginning), ..asked }).await.err()?;

@@ -8,7 +8,7 @@
 //! The memory for waiting bytes is bounded. Bytes without room are read back from the page cache later. Bytes that
 //! still wait when a file is complete are hashed before it is verified. So waiting costs time only: no byte is skipped.
 //!
-//! A wrong piece is told to the coordinator at once, which asks the part for it.
+//! A wrong piece is reported to the coordinator at once, which asks the part for it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -166,8 +166,8 @@ impl State {
         self.complete.len() + self.partial.len() > 1 || all().any(|waiting| waiting.ready >= ENOUGH)
     }
 
-    /// The next piece to hash: the oldest complete one, or else the one with the most bytes, which can be hashed side
-    /// by side with another for longest.
+    /// The next piece to hash: the oldest complete one, or else the one with the most bytes. That one can be hashed
+    /// side by side with another for longest.
     fn pop(&mut self) -> Option<Piece> {
         if let Some(waiting) = self.complete.pop_front() {
             return Some(waiting.of);
@@ -402,7 +402,7 @@ impl Hashing {
         self.end(b);
     }
 
-    /// Puts back the hasher, and the bytes that were not hashed. Tells the coordinator if the piece is wrong.
+    /// Puts back the hasher, and the bytes that were not hashed. Reports a wrong piece to the coordinator.
     fn end(&self, lane: Lane<'_>) {
         let Lane { of, guard, bytes, taken } = lane;
         if let Bytes::Kept(bytes) = bytes

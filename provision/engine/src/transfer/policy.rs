@@ -96,8 +96,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The failures of one file so far, and the rules that follow from them.
 ///
 /// A failure that may pass moves the file to another source at once, and back when that one fails. The file is given up
-/// when every source that has not ended has failed [`RetryPolicy::retries`] times in a row, and no byte came for
-/// [`RetryPolicy::give_up_after`] (fault 96).
+/// when no byte came for [`RetryPolicy::give_up_after`], and each source has ended or failed [`RetryPolicy::retries`]
+/// times in a row (fault 96).
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
 pub(super) struct FilePolicy {
@@ -327,8 +327,8 @@ impl FilePolicy {
     }
 
     /// A claim was moved from a connection that had not received a byte of it to a faster one. Once, that is a slow
-    /// answer. If the file gains no byte for `patience` while connections take turns, it is a stall, which the stall
-    /// rule cannot see because no single connection lasts that long.
+    /// answer. If the file gains no byte for `patience` while connections take turns, it is a stall. The stall rule
+    /// cannot see it, because no single connection lasts that long.
     pub(super) fn fruitless(
         &mut self,
         error: RequestError,
@@ -407,8 +407,8 @@ impl FilePolicy {
         }
     }
 
-    /// The host of the current source asks all requests for a wait until `until`: a file that only waits moves to a
-    /// source that stands by (fault 97).
+    /// The host of the current source asks all requests to wait until `until`. A file that only waits moves to a source
+    /// that stands by (fault 97).
     pub(super) fn host_pauses(&mut self, reason: &str, now: Duration, until: Duration) -> Option<Decision> {
         let is_kept = self.pinned || until <= now + PATIENCE;
         let source = &mut self.sources[self.at];
@@ -518,7 +518,7 @@ impl FilePolicy {
         // Bytes of the last source are kept if they may be right; the digest decides.
         self.pure = start_over;
         (self.row, self.pinned, self.arrived) = (None, false, true);
-        // What the last host has sent says nothing about this one.
+        // The bytes of the last host say nothing about this one.
         self.from_host = u64::MAX;
         if start_over {
             self.gained_at_failure = 0;

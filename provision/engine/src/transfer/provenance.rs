@@ -1,8 +1,8 @@
-//! Provenance: which source sent which bytes of a file in this run. A wrong piece is blamed on the source that alone
+//! Provenance: the source of each byte range of a file in this run. A wrong piece is blamed on the source that alone
 //! sent it.
 //!
-//! Bytes of an earlier run, and bytes that were copied on this machine, have no source. A piece that is proven is
-//! forgotten, so the ranges are at most those of the pieces in progress.
+//! Bytes of an earlier run, and bytes that were copied on this machine, have no source. A verified piece is forgotten,
+//! so the ranges are at most those of the pieces in progress.
 
 use std::collections::BTreeMap;
 

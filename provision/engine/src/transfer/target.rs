@@ -65,7 +65,7 @@ impl ByteCount {
     }
 }
 
-/// What is known of one source of a file.
+/// The state of one source of a file.
 pub(super) struct SourceState {
     pub(super) url: SourceUrl,
     /// The number of the store by digest that it is at.

@@ -126,8 +126,8 @@ pub(crate) fn wants_basic(status: StatusCode, headers: &HeaderMap, url: &SourceU
     status == StatusCode::UNAUTHORIZED && repository(url).is_some() && values.into_iter().any(is_basic)
 }
 
-/// The form with which an identity token is exchanged at a token service, and the address without the query that is in
-/// it (distribution spec, "Oauth2 Token Authentication").
+/// The form with which an identity token is exchanged at a token service, and the address without the query. The form
+/// has the query's words (distribution spec, "Oauth2 Token Authentication").
 pub(crate) fn exchange(service: &SourceUrl, identity: &Secret) -> (SourceUrl, Secret) {
     let mut url = service.as_url().clone();
     let asked: Vec<_> = service.as_url().query_pairs().collect();
@@ -137,8 +137,8 @@ pub(crate) fn exchange(service: &SourceUrl, identity: &Secret) -> (SourceUrl, Se
     (SourceUrl::from_url(url).unwrap_or_else(|_| service.clone()), identity.form(&fields, "refresh_token"))
 }
 
-/// True if a login may go from a registry to its token service: the service is the registry's own host, a parent domain
-/// of it, or Docker Hub's service. A sibling domain is refused, because the tenants of one provider are siblings.
+/// True if a login may go from a registry to its token service. That is the registry's own host, a parent domain of it,
+/// or Docker Hub's service. A sibling domain is refused, because the tenants of one provider are siblings.
 fn may_see_login(service: &SourceUrl, registry: &SourceUrl) -> bool {
     let (service, registry) = (service.host(), registry.host());
     let is_parent = || {

@@ -172,7 +172,7 @@ impl Credentials {
         self.of(url)?.authorization(url)
     }
 
-    /// The credential for `url` in words, with its variable or file: first the one that may be sent, then the one that
+    /// The credential for `url` in words, with its variable or file. First the one that may be sent, then the one that
     /// is withheld because the URL is plain http.
     pub(crate) fn names(&self, url: &SourceUrl) -> (Option<String>, Option<String>) {
         let name = self.of(url).map(Credential::name);

@@ -1,8 +1,8 @@
 //! Logins of registries that are looked up when a registry asks for one: docker's configuration and its helpers.
 //!
 //! A helper is a program that may take seconds or ask a key chain, so it runs for a registry that answered 401, and
-//! once a repository. What was found is kept here for the later requests. The registry's own name chooses the login,
-//! never the challenge.
+//! once a repository. The answers are kept here for later requests. The registry's own name chooses the login, never
+//! the challenge.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub trait RegistryLogins: fmt::Debug + Send + Sync {
     fn login(&self, registry: &str, repository: &str) -> Result<Option<Credential>, String>;
 }
 
-/// What the place had for a repository.
+/// The answer of the place for a repository.
 pub(crate) type LookedUp = Result<Option<Credential>, String>;
 
 /// The lookup, and what it has found. Clones share it.
@@ -37,7 +37,7 @@ impl Registries {
         Self { place: Some(place), ..Self::default() }
     }
 
-    /// What was found for the repository of `url`; `None` if it has not been looked up.
+    /// The answer for the repository of `url`; `None` if it has not been looked up.
     pub(crate) fn found(&self, url: &SourceUrl) -> Option<LookedUp> {
         let key = key(url)?;
         self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()

@@ -38,8 +38,7 @@ enum Lookup {
     Found { addresses: Vec<IpAddr>, until: Instant },
 }
 
-/// A lookup that was started. The one who looks the name up calls [`Self::end`]; dropping it means that there is no
-/// answer.
+/// A lookup that was started. The resolver calls [`Self::end`]; dropping it means that there is no answer.
 pub(crate) struct Running {
     host: String,
     began: Instant,
@@ -120,8 +119,8 @@ impl Lookup {
 }
 
 impl Running {
-    /// Ends the lookup. Addresses are remembered ten times as long as finding them took, so that a slow name server
-    /// costs each run once, and for a second at least.
+    /// Ends the lookup. Addresses are remembered ten times as long as finding them took, and a second at least, so a
+    /// slow name server costs each run once.
     pub(crate) fn end(self, result: LookupResult) {
         let [shortest, longest] = REMEMBERED;
         if let Ok(addresses) = &result {

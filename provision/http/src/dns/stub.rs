@@ -28,7 +28,7 @@ use hosts::Hosts;
 use name_server::{Answer, NameServer};
 use resolv_conf::ResolvConf;
 
-/// The most time for a lookup in the background, as a multiple of the time that its caller waits.
+/// The longest time for a lookup in the background, as a multiple of the time that its caller waits.
 const LONGEST: u32 = 4;
 
 /// Lookups for which a caller waits `limit` at most.

@@ -1,6 +1,6 @@
 //! The pool: requests of documents over reqwest, with kept connections.
 //!
-//! reqwest sends the request and reads the answer. All that decides about a request is shared with the bodies of model
+//! reqwest sends the request and reads the answer. All decisions about a request are shared with the bodies of model
 //! files:
 //! - Names: the pool looks a host up and finds an address that answers before reqwest connects. reqwest tries addresses
 //!   of one family one after the other, so a silent first address would cost seconds (fault 36). Its resolver knows the

@@ -1,4 +1,4 @@
-//! A parsed list: the files that it names, digests for files of other lists, and what was not used.
+//! A parsed list: the files that it names, digests for files of other lists, and the items that were not used.
 
 use std::collections::HashSet;
 

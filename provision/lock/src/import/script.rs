@@ -5,7 +5,8 @@
 //! downloads of `provisioning_get_models "$DIR" "${LORA_MODELS[@]}"` come from the script's own loop. An array whose
 //! addresses reach no download that can be followed is taken by itself; then its name says the folder.
 //!
-//! What only a run would know is left out and listed with its line. Headers and logins are never imported.
+//! Downloads that only a run would know are left out and listed with their lines. Headers and logins are never
+//! imported.
 
 mod evaluate;
 mod folders;
@@ -326,7 +327,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A clone of a repository of models. Those of programs are none of this list's business.
+    /// A clone of a repository of models. Clones of programs are ignored.
     fn git(&mut self, call: &Call) {
         // The address may have a login.
         let path_of = |word: &Text| {

@@ -12,7 +12,7 @@ use crate::source::Source;
 /// The kind of a failure, for exit codes and retries of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A list leads to it, and it was not asked.
+    /// The file's URL comes from a list, and its host was not asked.
     Untrusted,
     /// No usable answer: the host is unreachable, busy, or answers with something else.
     Unreachable,

@@ -1,4 +1,4 @@
-//! Recognises URLs that people copy from a browser or that other tools' lists contain.
+//! Recognises hosts' URLs that people copy from a browser or that other tools' lists contain.
 
 use percent_encoding::percent_decode_str;
 use url::Url;

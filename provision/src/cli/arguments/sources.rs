@@ -1,4 +1,5 @@
-//! The options of the sources of files: the patience with hosts, sources beside each other, and what this machine has.
+//! The options of the sources of files: the patience with hosts, sources beside each other, and this machine's own
+//! files.
 
 use std::time::Duration;
 

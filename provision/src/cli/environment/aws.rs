@@ -45,7 +45,7 @@ type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 type Found = Result<Option<S3Credentials>, CredentialsError>;
 
-/// The places of keys, and what they gave.
+/// The places of keys, and the keys that they gave.
 pub(super) struct Chain {
     variable: Variables,
     clock: Clock,
@@ -53,7 +53,7 @@ pub(super) struct Chain {
     profile_name: String,
     /// A shared file that is there and cannot be read.
     unread: Option<CredentialsError>,
-    /// What was found. The lock lets one request obtain keys for all.
+    /// The last result. The lock lets one request obtain keys for all.
     kept: tokio::sync::Mutex<Option<Kept>>,
     /// Every secret that was given or used.
     secrets: Mutex<Vec<Secret>>,
@@ -67,7 +67,7 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// What was found.
+/// The last result of a search for keys.
 struct Kept {
     found: Found,
     /// The time until which it is given; `None` for ever.

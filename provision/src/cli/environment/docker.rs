@@ -34,7 +34,7 @@ pub(super) struct Logins {
     /// The directories of helpers.
     search_path: String,
     files: OnceLock<Vec<(String, Result<Value, String>)>>,
-    /// What helpers have answered, by helper and server.
+    /// The answers of helpers, by helper and server.
     answers: Mutex<HashMap<(String, String), Heard>>,
 }
 

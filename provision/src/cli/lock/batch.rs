@@ -1,7 +1,7 @@
 //! The sources of one command, step by step: checked without a host, asked for, and only then read and written.
 //!
-//! Each step covers all sources before the next one begins. A download may take hours, so no mistake of the command
-//! line and no collision of two paths is left to be found after one.
+//! Each step covers all sources before the next one begins. A download may take hours, so mistakes of the command line
+//! and collisions of paths are found before the first one.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -108,8 +108,8 @@ impl Batch<'_> {
     }
 
     /// Joins the sources of each path: those of equal digests are one entry with mirrors (fault 113). Others are
-    /// refused, and so is what a read could only confirm: without a declared digest, nothing shows that the bytes are
-    /// the same as another source's, or as those of the lock's entry.
+    /// refused. A source without a declared digest is refused, too: nothing shows that its bytes are those of another
+    /// source, or of the lock's entry.
     fn one_a_path<'p>(&mut self, prepared: Vec<Sourced<'p>>) -> Vec<Sourced<'p>> {
         let mut kept: Vec<Sourced<'p>> = Vec::with_capacity(prepared.len());
         let mut by_path: HashMap<ModelPath, usize> = HashMap::new();

@@ -26,7 +26,7 @@ pub(crate) struct CheckArgs {
     /// which are read completely
     #[arg(long)]
     pieces: bool,
-    /// Where the files are, with --pieces.
+    /// The location of the files, with --pieces.
     #[command(flatten)]
     files: FilesArgs,
     /// The patience with hosts.

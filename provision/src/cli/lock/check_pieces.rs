@@ -17,7 +17,7 @@ use crate::cli::exit::{Code, Failure};
 use crate::cli::{locks, tell, units};
 
 /// Checks the lists of the chosen models: they are beside the lock, have the digests that it says, and describe the
-/// files, which are read completely, by their pieces and as a whole. Each of several locks has its own.
+/// files. The files are read completely, by their pieces and as a whole. Each of several locks has its own.
 pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &str) -> Result<(), Failure> {
     locks::need_files(from, ", or run `verify --full`, which has the lists that the destination keeps")?;
     let texts = locks::read_locks(from, None, default, &mut locks::Access::Never)?;
@@ -91,7 +91,7 @@ fn find(directories: &[Utf8PathBuf], model: &Model) -> Result<PieceList, ListErr
     Err(error)
 }
 
-/// Why the list of `model` is not used, and the way out.
+/// The reason that the list of `model` is not used, and the way out.
 fn refused(model: &Model, error: &ListError) -> String {
     let pin = model.pieces.map(|pin| pin.to_string()).unwrap_or_default();
     let way_out = format!("`lock pieces {}` writes a right one", model.path);

@@ -14,7 +14,7 @@ use crate::cli::exit::{Code, Failure};
 use crate::cli::progress::{Mode, Verbosity, Work};
 use crate::cli::{draw, environment, say, verify};
 
-/// Where the files are.
+/// The location of the files.
 #[derive(Debug, Clone, Args)]
 pub(super) struct FilesArgs {
     /// The destination.
@@ -31,7 +31,7 @@ pub(super) struct Files {
     cache: Option<Cache>,
 }
 
-/// The states of files in the order of their models, and what was made of those that are right.
+/// The states of files in the order of their models, and the piece lists of the right ones.
 pub(super) type Reading = (Vec<FileState>, Vec<Option<PieceList>>);
 
 impl FilesArgs {
@@ -106,8 +106,8 @@ pub(super) fn code_of(state: &FileState) -> Code {
     if matches!(state, FileState::Unreadable(_)) { Code::Disk } else { Code::Integrity }
 }
 
-/// What is wrong with a model's file, and the way out. `again` is what to do after it. A marker may vouch for a wrong
-/// file that is not `distrusted`.
+/// The problem of a model's file, and the way out. `again` is what to do after it. A marker may vouch for a wrong file
+/// that is not `distrusted`.
 pub(super) fn refusal(model: &Model, state: &FileState, distrusted: bool, again: &str) -> String {
     let what = verify::describe(model, state);
     let is_read = matches!(state, FileState::WrongDigest { .. } | FileState::WrongPieces { .. });
@@ -116,7 +116,7 @@ pub(super) fn refusal(model: &Model, state: &FileState, distrusted: bool, again:
         FileState::WrongList { found, .. } if *found == model.sha256 => {
             format!("; `lock pieces {}` writes a right one", model.path)
         }
-        // A fetch takes a file that its list proves for right.
+        // A fetch takes a file that matches its list for right.
         FileState::WrongList { .. } => {
             format!(
                 "; take `pieces` of {} out of the lock, run `fetch --verify full`, then `lock pieces`",

@@ -27,7 +27,7 @@ use crate::cli::{environment, locks, say, tell, units};
 /// The time for which a list without a lock may be that of another command, which names it next.
 const NEW: Duration = Duration::from_mins(10);
 
-/// Why a list is removed.
+/// The reason that a list is removed.
 const UNNAMED: &str = "no *.lock or *.toml beside it names it";
 
 /// The digits of a list's name that a line shows.
@@ -42,7 +42,7 @@ pub(crate) struct PiecesArgs {
     /// Only say what would be written; the files are read
     #[arg(long, env = "PROVISION_DRY_RUN", value_parser = FalseyValueParser::new())]
     dry_run: bool,
-    /// Where the files are.
+    /// The location of the files.
     #[command(flatten)]
     files: FilesArgs,
     /// The lock.
@@ -50,7 +50,7 @@ pub(crate) struct PiecesArgs {
     file: LockFile,
 }
 
-/// A file that was proven, and the digest and number of pieces of its list. A file of one piece has none.
+/// A verified file, and the digest and number of pieces of its list. A file of one piece has none.
 struct Listed<'m> {
     model: &'m Model,
     list: Option<(Sha256, usize)>,

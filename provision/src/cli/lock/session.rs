@@ -50,13 +50,13 @@ impl Parts {
         self.at.path().file_name() == Some("models")
     }
 
-    /// Where their files are afterwards.
+    /// The location of their files afterwards.
     pub(super) fn files(&self) -> FilesArgs {
         FilesArgs { at: self.at.clone(), cache: self.cache.clone() }
     }
 
-    /// The cache. One that the user named is bounded only on request: it may be shared. A container that exists for
-    /// this command takes its own layer with it, so the user's cache is not kept there.
+    /// The cache. One that the user named is bounded only on request: it may be shared. The layer of a container that
+    /// exists for this command goes away with it, so the user's cache is not kept there.
     fn cache(&self) -> Option<ReadCache> {
         let asked = self.cache_size.map(|bytes| CacheLimit { bytes, evicts: true });
         if let Some(directory) = self.cache.clone() {

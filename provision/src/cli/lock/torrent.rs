@@ -79,8 +79,8 @@ pub(crate) fn run(args: &TorrentArgs, default: &str) -> Result<(), Failure> {
     let hashes = match place.open()? {
         Some(destination) => {
             let hashes = hash_pieces(&destination, &models, set.is_some(), threads());
-            // As after `verify`: the next fetch replaces what is wrong. Without the right to say so here, the message
-            // is all.
+            // As after `verify`: the next fetch replaces wrong files. Without the right to write here, there is only
+            // the message.
             let _ = inspect::distrust(&destination, &models, &hashes.states);
             hashes
         }

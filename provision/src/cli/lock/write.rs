@@ -40,7 +40,7 @@ pub(super) struct Writing<'a> {
     tally: Tally,
 }
 
-/// What became of each path, for the summary.
+/// The outcome of each path, for the summary.
 #[derive(Default)]
 struct Tally {
     changes: HashMap<ModelPath, (Change, u64)>,
@@ -77,7 +77,7 @@ impl<'a> Writing<'a> {
         self.entries.iter().map(|entry| &entry.path).chain(unread)
     }
 
-    /// One line: what was written where, and the size of the whole lock.
+    /// One line: the entries that were written, the lock's path, and the size of the whole lock.
     pub(super) fn summarize(&self) {
         let (Tally { changes, lock }, would) = (&self.tally, self.is_dry_run);
         let of = |wanted| changes.values().filter(move |(change, _)| *change == wanted);
@@ -210,7 +210,7 @@ fn put_each(document: &mut Document, entries: &[Entry]) -> Result<Vec<Put>, Edit
     Ok(put.collect())
 }
 
-/// The entry with what the lock's entry of its path keeps; as it is if that is another file.
+/// The entry with the fields that the lock's entry of its path keeps; as it is if that is another file.
 fn adapt(document: &Document, entry: &Entry) -> Result<Entry, Box<Entry>> {
     let mut entry = entry.clone();
     let Some(older) = document.get(&entry.path) else { return Ok(entry) };
@@ -264,7 +264,7 @@ fn is_same(a: &str, b: &str) -> bool {
     }
 }
 
-/// The result line of an entry; of a dry run, what it would be.
+/// The result line of an entry, also for a dry run.
 pub(super) fn report(entry: &Entry, outcome: &Outcome, would: bool) {
     let size = units::bytes(entry.size);
     let [added, updated, unchanged] = if would {

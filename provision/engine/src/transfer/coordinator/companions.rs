@@ -31,7 +31,7 @@ pub(super) enum Out {
     Store(usize),
 }
 
-/// What the run knows of its stores.
+/// The stores of a run, and their state.
 #[derive(Debug, Default)]
 pub(in crate::transfer) struct Stores {
     /// As messages name them.

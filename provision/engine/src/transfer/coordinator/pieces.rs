@@ -1,7 +1,7 @@
 //! Wrong pieces of a file with a piece list: they leave the part, their sender is blamed, and they alone are fetched
 //! again.
 //!
-//! A thread that hashes tells of a wrong piece at once. A job takes it out of the part and its journal, while claims of
+//! A thread that hashes reports a wrong piece at once. A job takes it out of the part and its journal, while claims of
 //! other ranges go on. Only then is its range scheduled again, so no byte is written twice. While the file waits for
 //! its claims to end, or a job installs it, wrong pieces wait: [`Coordinator::judge_pieces`] is called again after
 //! that.
@@ -70,7 +70,8 @@ impl Coordinator {
             let redactor = file.target.redactor(&self.origin);
             sniff::sniff(&part.read_prefix(sniff::SNIFF_LENGTH), &file.target.model, &redactor)
         });
-        // A stream's claim may have the range ahead of it. What it leaves out is scheduled when it has ended.
+        // A stream's claim may have the range ahead of it. The bytes that it leaves out are scheduled when it has
+        // ended.
         if !file.policy.is_plain() {
             self.shared.schedule().give_back(id, range);
         }
@@ -108,8 +109,8 @@ impl Coordinator {
         sources.chain(earlier).collect::<Vec<_>>().join(" and ")
     }
 
-    /// Schedules what a stream has left out, because it was dropped behind or under the stream. True if there is
-    /// something.
+    /// Schedules the bytes that a stream has left out, because they were dropped behind or under the stream. True if
+    /// there are some.
     pub(super) fn lacks_dropped_bytes(&mut self, id: FileId) -> bool {
         let part = self.files[id.0].target.part.get().filter(|part| part.has_list());
         let lacks = part.is_some_and(|part| !part.missing().is_empty());

@@ -1,15 +1,15 @@
-//! Wrong pieces of a file with a piece list: who is blamed, and what is fetched again. Nothing but the piece is
-//! dropped.
+//! Wrong pieces of a file with a piece list: the source that is blamed, and the range that is fetched again. Nothing
+//! but the piece is dropped.
 //!
 //! | all bytes of the piece came from | step |
 //! |---|---|
 //! | one source, and there are others | the source is out for this file |
 //! | the only source | the piece is fetched again once: one bit may flip in transit. Then the file ends |
-//! | the only source that is left, and another one sent the same | the file ends: the list may be what is wrong |
+//! | the only source that is left, and another one sent the same | the file ends: the list may be wrong |
 //! | several sources, an earlier run or a copy | the piece is fetched again, by one claim; the second time, the lead reads alone |
 //! | a source that is out already | the piece is fetched again |
 //!
-//! A piece that is wrong more than `2 + 2 * sources` times ends the file, whoever sent it.
+//! A piece that is wrong more than `2 + 2 * sources` times ends the file, from any source.
 
 use std::time::Duration;
 
@@ -26,17 +26,17 @@ pub(in crate::transfer) enum PieceStep {
     Again,
     /// The companion is out, and the piece is fetched again.
     EndCompanion(usize),
-    /// The file takes this step; the piece is fetched again by whoever serves the file after it.
+    /// The file takes this step; the source that serves the file after it fetches the piece again.
     Decide(Decision),
 }
 
 impl FilePolicy {
-    /// The same for a file with a piece list: what is proven stays, whatever is wrong beside it.
+    /// The same for a file with a piece list: verified pieces stay, whatever is wrong beside them.
     pub(in crate::transfer) fn with_pieces(&mut self) {
         self.has_pieces = true;
     }
 
-    /// The bytes of a piece are wrong. Returns what its sender is blamed for, in words, and the next step.
+    /// The bytes of a piece are wrong. Returns the blame on its sender, in words, and the next step.
     pub(in crate::transfer) fn wrong_piece(
         &mut self,
         piece: &WrongPiece,

@@ -28,7 +28,7 @@ pub(super) fn read(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a chunk of text: the key, a zero, and what the kind says. `None` if it has another form.
+/// Reads a chunk of text: the key, a zero, and a rest in the form of its kind. `None` if it has another form.
 fn text(kind: [u8; 4], chunk: &[u8], texts: &mut Texts) -> Option<()> {
     let (key, rest) = split(chunk)?;
     let key = str::from_utf8(key).ok()?;

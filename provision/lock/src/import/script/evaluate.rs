@@ -1,5 +1,5 @@
-//! What a script's downloads would be, without running it: variables, arrays, functions and loops are followed as far
-//! as their values are in the text.
+//! The downloads that a script would make, without running it: variables, arrays, functions and loops are followed as
+//! far as their values are in the text.
 //!
 //! A value that only a run would know is [`UNKNOWN`] and stays it in every text that it becomes part of. Both branches
 //! of a condition are followed. A variable or directory that they set differently is unknown afterwards, so no value is
@@ -71,7 +71,7 @@ impl Call {
     }
 }
 
-/// Everything that a script would do, in its order.
+/// The commands and arrays of a script, in its order.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     pub(super) calls: Vec<Call>,
@@ -170,7 +170,7 @@ impl Evaluator {
         }
     }
 
-    /// Runs the sections for each value. What an iteration sets does not reach the next one.
+    /// Runs the sections for each value. A variable that an iteration sets does not reach the next one.
     fn each(&mut self, sections: &[Vec<Item>], values: Vec<Text>, set: impl Fn(&mut Self, Text)) {
         let before = self.snapshot();
         for value in values {
@@ -416,7 +416,7 @@ fn assignment(word: &Text) -> Option<(&str, Option<Text>, bool, Text)> {
     (is_name(name)).then(|| (name, index, is_appended, word.with(value)))
 }
 
-/// A command without what stands before it: `sudo`, `nohup`, `timeout 60`, Docker's `RUN --mount=…`.
+/// A command without the words before it: `sudo`, `nohup`, `timeout 60`, Docker's `RUN --mount=…`.
 fn without_prefix(mut words: Vec<Text>) -> Vec<Text> {
     loop {
         let name = words.first().and_then(|word| word.text.rsplit('/').next()).unwrap_or("none");

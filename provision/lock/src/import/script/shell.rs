@@ -1,7 +1,7 @@
 //! The grammar of shell scripts, as far as downloads need it: commands, arrays, functions and blocks.
 //!
-//! A word keeps its quotes and expansions, which `evaluate` reads. The parser accepts any text and never fails: what it
-//! does not know becomes a command. Its depth is bounded, and its time is linear in the text. It runs nothing.
+//! A word keeps its quotes and expansions, which `evaluate` reads. The parser accepts any text and never fails: unknown
+//! syntax becomes a command. Its depth is bounded, and its time is linear in the text. It runs nothing.
 
 use std::rc::Rc;
 
@@ -92,7 +92,7 @@ pub(super) fn is_name(text: &str) -> bool {
     text.chars().all(is_of_name) && text.starts_with(|c: char| !c.is_ascii_digit())
 }
 
-/// The length of a text up to the closing character, with it: of what a quote or bracket before the text opens.
+/// The length of a text up to the character that closes a quote or bracket before it, with that character.
 pub(super) fn closed_length(text: &str, close: char) -> Option<usize> {
     let mut open = vec![close];
     let mut letters = text.char_indices().peekable();
@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
         self.first + self.newlines.partition_point(|newline| *newline < self.at)
     }
 
-    /// Passes what a character that was read opens.
+    /// Passes the quote or bracket that the last character has opened.
     fn close(&mut self, close: char) {
         self.skip_to(closed_length(self.rest(), close));
     }

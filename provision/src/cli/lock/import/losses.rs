@@ -1,4 +1,4 @@
-//! What an import leaves out: failures, remarks, and models for which the lists have no URL.
+//! The items that an import leaves out: failures, remarks, and models for which the lists have no URL.
 
 use std::collections::HashSet;
 
@@ -69,7 +69,7 @@ pub(super) fn refuse(conflicts: &[Conflict], failures: &mut Failures) {
     }
 }
 
-/// Tells what was not used. With `all`, every model without a URL is named.
+/// Reports the items that were not used. With `all`, every model without a URL is named.
 pub(super) fn tell(all_unused: &[Unused], writing: &Writing<'_>, all: bool, failures: &mut Failures) {
     let mut without_address = Vec::new();
     for unused in all_unused {

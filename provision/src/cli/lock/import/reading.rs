@@ -66,7 +66,7 @@ fn name(path: &Utf8Path) -> &str {
     if path == "-" { "standard input" } else { path.as_str() }
 }
 
-/// Opens a list. What is no plain file cannot be read at any position, so its bytes are read first.
+/// Opens a list. Anything but a plain file cannot be read at any position, so its bytes are read first.
 fn open(path: &Utf8Path, name: &str) -> Result<Box<dyn ReadSeek>, Failure> {
     let cannot = |error: std::io::Error| {
         let why = match error.kind() {
