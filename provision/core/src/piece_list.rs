@@ -69,7 +69,7 @@ pub struct PieceList {
 /// The evidence that a file has the lock's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ProvenBy {
+pub enum VerifiedBy {
     /// The SHA-256 of the whole file.
     Digest,
     /// The digest of each piece of the list that the lock pins.

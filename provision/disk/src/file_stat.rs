@@ -6,7 +6,7 @@ use rustix::fs::Stat;
 use crate::error::StoreError;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
-use provision_core::piece_list::ProvenBy;
+use provision_core::piece_list::VerifiedBy;
 
 /// The earliest mtime of an installed file, and the mtime of a layer's directories: 2000-01-01T00:00:00Z, in seconds
 /// since 1970.
@@ -91,7 +91,7 @@ pub struct Installed {
     /// Its device and inode. For a symlink: those of its target. `None` if only a marker vouches for the file.
     pub identity: Option<FileId>,
     /// The evidence of this run for its bytes. `None` if only a marker or its size vouches for them.
-    pub proven_by: Option<ProvenBy>,
+    pub verified_by: Option<VerifiedBy>,
     /// The target, if the name is a symlink made by [`install_symlink`](crate::install_symlink).
     pub link: Option<Utf8PathBuf>,
 }

@@ -57,8 +57,8 @@ impl Verified {
         rename_durably(directory, &names.part, model.file_name(), &ExpectedFile::File(stat))?;
         directory.remove(&names.journal)?;
         let stamp = Stamp::installed(size, &sha256);
-        let (identity, proven_by) = (Some(stat.id), Some(self.proven_by()));
-        Ok(Installed { path: model.clone(), stamp, sha256, identity, proven_by, link: None })
+        let (identity, verified_by) = (Some(stat.id), Some(self.verified_by()));
+        Ok(Installed { path: model.clone(), stamp, sha256, identity, verified_by, link: None })
     }
 }
 

@@ -71,7 +71,7 @@ pub use folders::{Folder, Folders};
 pub use layer_tree::{Layer, lay_out, layer_of, layer_sizes};
 pub use links::FollowLinks;
 pub use local_install::{
-    LinkedFile, install_copy, install_hard_link, install_pieces, install_symlink, is_linkable, prove,
+    LinkedFile, install_copy, install_hard_link, install_pieces, install_symlink, is_linkable, verify_source,
 };
 pub use part::{
     Copied, CopyError, CopyMethod, HasherGuard, PartFile, PartLeftover, PartLeftovers, PartNames,

@@ -22,7 +22,7 @@ use crate::install::{ExpectedFile, FileStat, rename_durably, set_mtime};
 use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartOptions};
 use crate::source_file::SourceFile;
 use provision_core::lockfile::Model;
-use provision_core::piece_list::ProvenBy;
+use provision_core::piece_list::VerifiedBy;
 
 /// Copies `source` to the model's final name, with the protocol of every install. Before each block, `step` gets the
 /// number of bytes copied since its last call and says whether to go on. A wrong source costs no byte of an earlier
@@ -43,10 +43,10 @@ pub fn install_copy<'a>(
     }
     let part = Arc::new(part);
     let mut is_mixed = part.held() > 0;
-    let is_proven = is_mixed;
-    if is_proven {
+    let is_verified = is_mixed;
+    if is_verified {
         // Wrong bytes would cost those of an earlier run.
-        source.prove(part.pieces(), 1, &mut || step(0)).map_err(CopyError::of_source)?;
+        source.verify_pieces(part.pieces(), 1, &mut || step(0)).map_err(CopyError::of_source)?;
     }
     loop {
         let method = part.fill_from(source, &mut step)?;
@@ -56,7 +56,7 @@ pub fn install_copy<'a>(
             Err(StoreError::Mismatch { .. }) if is_mixed => part.reset().map_err(CopyError::Part)?,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 part.remove().map_err(CopyError::Part)?;
-                if is_proven {
+                if is_verified {
                     return Err(CopyError::Part(StoreError::CopyDiffers { path: part.path() }));
                 }
                 let path = source.path().to_owned();
@@ -98,15 +98,15 @@ pub fn install_pieces(
 ///
 /// # Errors
 /// [`CopyError::Source`] with [`StoreError::Mismatch`] or [`StoreError::WrongPieces`] if it has others.
-pub fn prove<'a>(
+pub fn verify_source<'a>(
     source: &SourceFile,
     model: &Model,
     options: impl Into<PartOptions<'a>>,
     mut keep_going: impl FnMut() -> bool,
-) -> Result<ProvenBy, CopyError> {
+) -> Result<VerifiedBy, CopyError> {
     let options = options.into();
-    let proven = source.prove(&options.list_of(model), options.threads, &mut keep_going);
-    proven.map_err(CopyError::of_source)
+    let verified = source.verify_pieces(&options.list_of(model), options.threads, &mut keep_going);
+    verified.map_err(CopyError::of_source)
 }
 
 /// The owner of a file that gets a second name.
@@ -118,9 +118,9 @@ pub enum LinkedFile {
     OfStore,
 }
 
-/// Gives `source` the model's final name as a second name. Verifies its bytes first ([`prove`]). Returns `None` if the
-/// file systems do not allow the link, another user could change the file, or it changed meanwhile. The caller copies
-/// then.
+/// Gives `source` the model's final name as a second name. Verifies its bytes first ([`verify_source`]). Returns `None`
+/// if the file systems do not allow the link, another user could change the file, or it changed meanwhile. The caller
+/// copies then.
 pub fn install_hard_link<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
@@ -140,11 +140,11 @@ pub fn install_hard_link<'a>(
         return Ok(None);
     }
     directory.remove(&temporary).map_err(CopyError::Part)?;
-    let proven_by = prove(source, model, options, keep_going)?;
+    let verified_by = verify_source(source, model, options, keep_going)?;
     if !link().map_err(CopyError::Part)? {
         return Ok(None);
     }
-    let result = finish_hard_link(&directory, &temporary, model, (source, owner, proven_by));
+    let result = finish_hard_link(&directory, &temporary, model, (source, owner, verified_by));
     // rename(2) leaves the temporary name if the final name is a link to the same file already.
     directory.remove(&temporary).map_err(CopyError::Part)?;
     result
@@ -180,7 +180,7 @@ fn finish_hard_link(
     directory: &Directory,
     temporary: &str,
     model: &Model,
-    (source, owner, proven_by): (&SourceFile, LinkedFile, ProvenBy),
+    (source, owner, verified_by): (&SourceFile, LinkedFile, VerifiedBy),
 ) -> Result<Option<Installed>, CopyError> {
     let path = directory.path().join(model.path.file_name());
     let failed = |doing| {
@@ -191,8 +191,8 @@ fn finish_hard_link(
         .map_err(failed("reading its metadata"))?;
     let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;
     // Another file has the source's path since it was opened, or its bytes may have changed since they were verified.
-    let is_proven = FileId::of(&named) == FileId::of(&held) && Stamp::of(&held) == source.stamp();
-    if !is_proven || !is_linkable(held.st_uid) {
+    let is_verified = FileId::of(&named) == FileId::of(&held) && Stamp::of(&held) == source.stamp();
+    if !is_verified || !is_linkable(held.st_uid) {
         return Ok(None);
     }
     let stamp = match owner {
@@ -212,12 +212,13 @@ fn finish_hard_link(
         stamp,
         sha256: model.sha256,
         identity,
-        proven_by: Some(proven_by),
+        verified_by: Some(verified_by),
         link: None,
     }))
 }
 
-/// Makes the model's final name a symlink to `source`, whose path is absolute. Verifies its bytes first ([`prove`]).
+/// Makes the model's final name a symlink to `source`, whose path is absolute. Verifies its bytes first
+/// ([`verify_source`]).
 pub fn install_symlink<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
@@ -226,7 +227,7 @@ pub fn install_symlink<'a>(
 ) -> Result<Installed, CopyError> {
     let options = options.into();
     let temporary = FileNames::new(model, options.names).temporary;
-    let proven_by = prove(source, model, options, keep_going)?;
+    let verified_by = verify_source(source, model, options, keep_going)?;
     // A marker will list it, and it may have been written a moment ago.
     source.make_durable().map_err(CopyError::of_source)?;
     let directory = create_parent(destination, model)?;
@@ -244,7 +245,7 @@ pub fn install_symlink<'a>(
         stamp: source.stamp(),
         sha256: model.sha256,
         identity: Some(source.identity()),
-        proven_by: Some(proven_by),
+        verified_by: Some(verified_by),
         link: Some(source.path().to_owned()),
     })
 }

@@ -19,7 +19,7 @@ use crate::threads::share;
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::model_path::ModelPath;
-use provision_core::piece_list::{Lister, PieceList, ProvenBy, samples};
+use provision_core::piece_list::{Lister, PieceList, VerifiedBy, samples};
 
 /// The block size for reading or copying a whole file, in bytes.
 pub(crate) const BLOCK: usize = 1 << 20;
@@ -32,7 +32,7 @@ pub struct SourceFile {
     stamp: Stamp,
     identity: FileId,
     /// The digest that this run has verified, and the evidence. The file is durable then.
-    proven: Option<(Sha256, ProvenBy)>,
+    verified: Option<(Sha256, VerifiedBy)>,
 }
 
 /// The meaning of a piece whose bytes cannot be read.
@@ -74,7 +74,7 @@ impl SourceFile {
             return Err(StoreError::NotAFile { path: path.to_owned(), what: "something else" });
         }
         let (stamp, identity) = (Stamp::of(&stat), FileId::of(&stat));
-        Ok(Some(Self { file, path: path.to_owned(), stamp, identity, proven: None }))
+        Ok(Some(Self { file, path: path.to_owned(), stamp, identity, verified: None }))
     }
 
     /// Opens the file at `path` below `destination`. Follows no symlink. `None` if there is no file.
@@ -100,7 +100,7 @@ impl SourceFile {
         let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
         let path = directory.path().join(name);
         let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
-        Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), proven: None }))
+        Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), verified: None }))
     }
 
     /// Opens a file that this run has installed, with the evidence for its bytes. `None` if it has changed since.
@@ -111,8 +111,8 @@ impl SourceFile {
         let opened = Self::open_below(destination, &installed.path)?;
         let is_same = |file: &Self| installed.identity.is_none_or(|known| known == file.identity);
         let unchanged = opened.filter(|file| file.stamp == installed.stamp && is_same(file));
-        let proven = installed.proven_by.map(|by| (installed.sha256, by));
-        Ok(unchanged.map(|file| Self { proven, ..file }))
+        let verified = installed.verified_by.map(|by| (installed.sha256, by));
+        Ok(unchanged.map(|file| Self { verified, ..file }))
     }
 
     /// The path under which it was opened.
@@ -204,23 +204,23 @@ impl SourceFile {
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the digest differs, [`StoreError::WrongPieces`] if pieces do.
-    pub(crate) fn prove(
+    pub(crate) fn verify_pieces(
         &self,
         list: &PieceList,
         threads: usize,
         keep_going: &mut dyn FnMut() -> bool,
-    ) -> Result<ProvenBy, StoreError> {
-        if let Some((sha256, by)) = self.proven
+    ) -> Result<VerifiedBy, StoreError> {
+        if let Some((sha256, by)) = self.verified
             && sha256 == list.file()
         {
             return Ok(by);
         }
         if list.is_whole() {
-            return self.verify(list.file(), keep_going).map(|()| ProvenBy::Digest);
+            return self.verify(list.file(), keep_going).map(|()| VerifiedBy::Digest);
         }
         let wrong = self.wrong_pieces(list, threads, &mut || Ok(keep_going()))?;
         if wrong.is_empty() {
-            return Ok(ProvenBy::Pieces);
+            return Ok(VerifiedBy::Pieces);
         }
         Err(StoreError::WrongPieces { path: self.path.clone(), ranges: wrong })
     }

@@ -11,7 +11,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
-use provision_core::piece_list::{PieceList, ProvenBy};
+use provision_core::piece_list::{PieceList, VerifiedBy};
 use provision_disk::{Destination, FileId, Found, HashedRead, SourceFile, Stamp, StoreError};
 
 /// A symlink that leads to no file.
@@ -65,7 +65,7 @@ pub struct HashResult {
     /// Its inode; for a symlink, the inode of the linked file.
     pub identity: FileId,
     /// The evidence that it is right.
-    pub proven_by: ProvenBy,
+    pub verified_by: VerifiedBy,
 }
 
 impl FileState {
@@ -225,9 +225,11 @@ pub(crate) fn compare(
     let model = target.model;
     match reading.finish() {
         (file, stamp, found) if found == model.sha256 => match on_right(target, &file) {
-            Ok(()) => {
-                FileState::Right(HashResult { stamp, identity: file.identity(), proven_by: ProvenBy::Digest })
-            }
+            Ok(()) => FileState::Right(HashResult {
+                stamp,
+                identity: file.identity(),
+                verified_by: VerifiedBy::Digest,
+            }),
             Err(error) => FileState::Unreadable(error),
         },
         // Its length has changed since it was opened.

@@ -125,7 +125,7 @@ impl Marker {
             stamp: vouched.stamp,
             sha256: vouched.sha256,
             identity: None,
-            proven_by: None,
+            verified_by: None,
             link: vouched.link.as_ref().map(|(target, _)| target.clone()),
         })
     }

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::exit::{Code, Failure};
 use provision_core::event::{Outcome, PlannedFile, SourceBytes};
-use provision_core::piece_list::ProvenBy;
+use provision_core::piece_list::VerifiedBy;
 use provision_disk::Destination;
 use provision_engine::fetch::{FileReport, Report};
 
@@ -51,7 +51,7 @@ struct File<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     dropped: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    proven_by: Option<ProvenBy>,
+    proven_by: Option<VerifiedBy>,
     seconds: f64,
     connections: usize,
     retries: u32,
@@ -129,7 +129,7 @@ fn one<'a>((file, planned): (&'a FileReport, &PlannedFile)) -> File<'a> {
         resumed: file.resumed,
         reused: file.reused,
         dropped: file.dropped,
-        proven_by: file.proven_by,
+        proven_by: file.verified_by,
         here: Some(planned.here).filter(|here| *here > 0 && matches!(file.result, Ok(None))),
         seconds: seconds(file.elapsed),
         connections: file.connections,

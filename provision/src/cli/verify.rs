@@ -26,7 +26,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
-use provision_core::piece_list::ProvenBy;
+use provision_core::piece_list::VerifiedBy;
 use provision_core::terminal_text::TerminalText;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::piece_lists::PieceLists;
@@ -123,7 +123,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
 fn tell_state(args: &VerifyArgs, model: &Model, state: &FileState) {
     match state {
         FileState::Right(hash) if args.output.verbosity() == Verbosity::Verbose => {
-            let by = if hash.proven_by == ProvenBy::Pieces { " (by its piece list)" } else { "" };
+            let by = if hash.verified_by == VerifiedBy::Pieces { " (by its piece list)" } else { "" };
             tell(format_args!("ok       {}{by}", model.path));
         }
         FileState::Right(_) => {}
@@ -133,8 +133,7 @@ fn tell_state(args: &VerifyArgs, model: &Model, state: &FileState) {
 
 /// The evidence for a right set, if it was not the digest of each file alone.
 fn evidence(states: &[FileState]) -> String {
-    let is_by_list =
-        |state: &&FileState| matches!(state, FileState::Right(hash) if hash.proven_by == ProvenBy::Pieces);
+    let is_by_list = |state: &&FileState| matches!(state, FileState::Right(hash) if hash.verified_by == VerifiedBy::Pieces);
     match states.iter().filter(is_by_list).count() {
         0 => String::new(),
         all if all == states.len() => "; by piece lists".to_owned(),
@@ -206,7 +205,7 @@ fn ranges(wrong: &[ByteRange]) -> String {
 fn as_json(models: &[&Model], states: &[FileState], seconds: f64) -> serde_json::Value {
     let file = |(model, state): (&&Model, &FileState)| {
         let (proven_by, problem) = match state {
-            FileState::Right(hash) => (Some(hash.proven_by), None),
+            FileState::Right(hash) => (Some(hash.verified_by), None),
             wrong => (None, Some(describe(model, wrong))),
         };
         let wrong: &[ByteRange] = match state {

@@ -2,7 +2,7 @@
 //! list that lies is named.
 
 use provision_core::event::{Event, Outcome, Planned};
-use provision_core::piece_list::{MAX_PIECE, PieceList, ProvenBy};
+use provision_core::piece_list::{MAX_PIECE, PieceList, VerifiedBy};
 use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, PartFile};
 use provision_engine::fetch::{Baked, BakedMode};
@@ -44,7 +44,7 @@ fn a_right_local_copy_is_proven_by_its_list() {
         let _distant = put_copy(&mut fixture, place, &content.to_vec());
         let report = fixture.fetch_all();
         assert_eq!(fixture.origin.counters().requests, 0, "{place}");
-        assert_eq!(report.files[0].proven_by, Some(ProvenBy::Pieces), "{place}");
+        assert_eq!(report.files[0].verified_by, Some(VerifiedBy::Pieces), "{place}");
     }
 }
 
@@ -121,7 +121,7 @@ fn a_list_that_lies_proves_copies_into_the_cache_and_out_of_it() {
         let (mut fixture, content) = lying(&other);
         let _distant = put_copy(&mut fixture, place, b"another length");
         let report = fixture.fetch().unwrap();
-        assert_eq!(report.files[0].proven_by, Some(ProvenBy::Pieces), "{place}: {:?}", report.files[0]);
+        assert_eq!(report.files[0].verified_by, Some(VerifiedBy::Pieces), "{place}: {:?}", report.files[0]);
         let digest = content.sha256_hex();
         let cache = fixture.local.cache.clone().unwrap();
         assert!(
@@ -130,7 +130,7 @@ fn a_list_that_lies_proves_copies_into_the_cache_and_out_of_it() {
         std::fs::remove_dir_all(fixture.destination()).unwrap();
         let report = fixture.fetch().unwrap();
         assert_eq!(report.files[0].result.as_ref().unwrap(), &Some(Outcome::Cached), "{place}");
-        assert_eq!(report.files[0].proven_by, Some(ProvenBy::Pieces), "{place}");
+        assert_eq!(report.files[0].verified_by, Some(VerifiedBy::Pieces), "{place}");
     }
 }
 

@@ -246,7 +246,7 @@ fn a_damaged_list_with_another_copy_is_not_said_to_be_missing() {
     std::fs::write(store.join(&name), &list).unwrap();
     fixture.stores.push(StoreAddress::Directory(store.try_into().unwrap()));
     let report = fixture.fetch_all();
-    assert_eq!(report.files[0].proven_by, Some(provision_core::piece_list::ProvenBy::Pieces));
+    assert_eq!(report.files[0].verified_by, Some(provision_core::piece_list::VerifiedBy::Pieces));
     let said = warnings(&fixture);
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with("a: used with another copy of the piece list: "), "{said:?}");

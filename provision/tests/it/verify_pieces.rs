@@ -14,7 +14,7 @@ use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer, Silent};
 use provision_core::lockfile::{Lockfile, Model};
-use provision_core::piece_list::{MAX_PIECE, Piece, PieceList, ProvenBy};
+use provision_core::piece_list::{MAX_PIECE, Piece, PieceList, VerifiedBy};
 use provision_disk::Destination;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::piece_lists::make::make;
@@ -92,9 +92,9 @@ fn list_of(bytes: &[u8], cuts: &[Index]) -> PieceList {
     PieceList::new(bytes.len() as u64, Sha256::of(bytes), pieces).unwrap()
 }
 
-fn proven_by(state: &FileState) -> ProvenBy {
+fn verified_by(state: &FileState) -> VerifiedBy {
     let FileState::Right(hash) = state else { panic!("{state:?}") };
-    hash.proven_by
+    hash.verified_by
 }
 
 /// The ranges of the pieces that have one of these bytes, joined.
@@ -128,19 +128,19 @@ proptest! {
         files.flip("a", flips.iter().copied());
         files.flip("b", is_small_wrong.then_some(small / 2));
         let states = files.states(threads, is_full, &Silent);
-        let by_list = if is_full { ProvenBy::Digest } else { ProvenBy::Pieces };
+        let by_list = if is_full { VerifiedBy::Digest } else { VerifiedBy::Pieces };
         match &states[0] {
             FileState::WrongPieces { wrong, .. } => {
                 prop_assert_eq!(wrong, &pieces_with(&list, &flips.into_iter().collect::<Vec<_>>()));
             }
             state => {
                 prop_assert!(flips.is_empty());
-                prop_assert_eq!(proven_by(state), by_list);
+                prop_assert_eq!(verified_by(state), by_list);
             }
         }
         prop_assert_eq!(matches!(states[1], FileState::WrongDigest { .. }), is_small_wrong);
-        prop_assert!(is_small_wrong || proven_by(&states[1]) == ProvenBy::Digest);
-        prop_assert_eq!(proven_by(&states[2]), by_list);
+        prop_assert!(is_small_wrong || verified_by(&states[1]) == VerifiedBy::Digest);
+        prop_assert_eq!(verified_by(&states[2]), by_list);
     }
 }
 
@@ -216,7 +216,7 @@ fn a_list_of_other_bytes_is_told_from_wrong_bytes_by_the_full_check_only() {
     );
     // The bytes that it lists.
     fs::write(files.directory.path().join("x"), &other).unwrap();
-    assert_eq!(proven_by(&files.states(2, false, &Silent)[0]), ProvenBy::Pieces);
+    assert_eq!(verified_by(&files.states(2, false, &Silent)[0]), VerifiedBy::Pieces);
     let states = files.states(2, true, &Silent);
     assert!(
         matches!(&states[0], FileState::WrongList { found, wrong } if *found == Sha256::of(&other) && wrong.is_empty()),

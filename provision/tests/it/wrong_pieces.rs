@@ -9,7 +9,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::event::Event;
 use provision_core::lockfile::Model;
-use provision_core::piece_list::{MAX_PIECE, PieceList, ProvenBy};
+use provision_core::piece_list::{MAX_PIECE, PieceList, VerifiedBy};
 use provision_core::schedule::Limits;
 use provision_disk::{Destination, PartFile, PartNames, PartOptions};
 use provision_engine::transfer::{self, Download, DownloadResult, FileError, Transfer};
@@ -142,9 +142,10 @@ impl Listed {
     /// Fetches, and asserts that all is right.
     fn fetch_right(&self) -> DownloadResult {
         let result = self.fetch();
-        let installed = result.result.as_ref().map(|installed| installed.as_ref().map(|file| file.proven_by));
+        let installed =
+            result.result.as_ref().map(|installed| installed.as_ref().map(|file| file.verified_by));
         assert!(
-            matches!(installed, Ok(Some(Some(ProvenBy::Pieces)))),
+            matches!(installed, Ok(Some(Some(VerifiedBy::Pieces)))),
             "{result:?}\n{}",
             self.fixture.events.text()
         );
@@ -347,8 +348,8 @@ fn fault_159_a_dropped_piece_is_in_no_journal_for_a_run_without_the_list() {
     listed.model.pieces = None;
     let dropped = listed.fixture.events.count(is_dropped);
     let second = listed.fetch();
-    let installed = second.result.as_ref().map(|installed| installed.as_ref().map(|file| file.proven_by));
-    assert!(matches!(installed, Ok(Some(Some(ProvenBy::Digest)))), "{second:?}");
+    let installed = second.result.as_ref().map(|installed| installed.as_ref().map(|file| file.verified_by));
+    assert!(matches!(installed, Ok(Some(Some(VerifiedBy::Digest)))), "{second:?}");
     assert_eq!(listed.fixture.events.count(is_dropped), dropped, "no byte of the wrong piece was resumed");
 }
 

@@ -193,8 +193,8 @@ impl Schedule {
     /// True if the file's lane at this host may take over a part of another claim.
     pub(super) fn may_split(&self, id: FileId, host: HostId, now: Duration) -> bool {
         let file = &self.files[id.0];
-        let is_proven = |lane: &Lane| lane.host == host && (lane.answered || !file.is_companion(lane));
-        file.joined().any(is_proven) && self.is_ready(id, host, now)
+        let is_tried = |lane: &Lane| lane.host == host && (lane.answered || !file.is_companion(lane));
+        file.joined().any(is_tried) && self.is_ready(id, host, now)
     }
 
     /// The lanes beside `lane` that may be asked now.

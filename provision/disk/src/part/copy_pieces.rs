@@ -197,7 +197,7 @@ impl PartFile {
                 let (hasher, crc, block) = (Hasher::new(), crc32fast::Hasher::new(), Vec::new());
                 return Some(Lane { part: self, number, copy, range, done: 0, hasher, crc, block });
             }
-            job.right[number].store(state.pieces.is_proven(copy.piece), Ordering::Relaxed);
+            job.right[number].store(state.pieces.is_verified(copy.piece), Ordering::Relaxed);
         }
     }
 }
@@ -235,7 +235,7 @@ impl Lane<'_> {
             return;
         }
         let crc = self.crc.clone();
-        self.part.add_proven(self.copy.piece, self.range, crc);
+        self.part.add_verified(self.copy.piece, self.range, crc);
         job.right[self.number].store(true, Ordering::Relaxed);
         job.unjournaled.fetch_add(self.range.len(), Ordering::Relaxed);
     }

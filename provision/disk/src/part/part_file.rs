@@ -164,7 +164,7 @@ impl PartFile {
             journal: Mutex::new(journal),
             sealed: RwLock::new(false),
         };
-        let ranges = if part.has_list() { part.prove_claimed(&mut keep_going)? } else { resumed.ranges };
+        let ranges = if part.has_list() { part.verify_claimed(&mut keep_going)? } else { resumed.ranges };
         if ranges.is_empty() {
             part.directory.remove(&part.names.temporary)?;
             part.directory.remove(&part.names.journal)?;
@@ -364,13 +364,13 @@ impl PartFile {
     }
 
     /// Registers a piece that is in the file and has the digest of the list.
-    pub(super) fn add_proven(&self, piece: usize, range: ByteRange, crc: crc32fast::Hasher) {
+    pub(super) fn add_verified(&self, piece: usize, range: ByteRange, crc: crc32fast::Hasher) {
         let mut state = self.state();
         debug_assert!(!state.sealed, "a sealed part is not written");
         state.written.insert(range);
         state.unjournaled.insert(range, crc);
         state.unjournaled_bytes += range.len();
-        state.pieces.add_proven(piece);
+        state.pieces.add_verified(piece);
     }
 
     /// Fills `block` with the part's bytes at `at`.

@@ -47,7 +47,7 @@ pub enum PieceEnd {
     /// Bytes are missing or not hashed, or the file has no list.
     Incomplete,
     /// Its bytes are those of the list.
-    Proven,
+    Verified,
     /// They are not. It stays in the part until [`PartFile::drop_wrong`](super::PartFile::drop_wrong).
     Wrong(WrongPiece),
 }
@@ -70,9 +70,9 @@ pub(super) struct Pieces {
     size: u64,
     open: BTreeMap<usize, Progress>,
     /// The bytes of the verified pieces.
-    proven: RangeSet,
+    verified: RangeSet,
     /// The number of pieces that are not verified.
-    unproven: usize,
+    unverified: usize,
     /// The digests of the wrong pieces.
     wrong: BTreeMap<usize, Sha256>,
     /// The bytes that can be hashed.
@@ -105,11 +105,11 @@ impl Pieces {
             open.insert(0, Progress { hasher: Some(whole), at: 0, ready: 0 });
         }
         Self {
-            unproven: list.pieces().len(),
+            unverified: list.pieces().len(),
             list,
             size,
             open,
-            proven: RangeSet::new(),
+            verified: RangeSet::new(),
             wrong: BTreeMap::new(),
             ready: 0,
             taken: 0,
@@ -157,7 +157,7 @@ impl Pieces {
     /// Counts the bytes of a piece that can be hashed.
     fn refresh(&mut self, piece: usize, written: &RangeSet) -> Option<&Progress> {
         let range = self.range(piece);
-        if self.is_proven(piece) || self.wrong.contains_key(&piece) {
+        if self.is_verified(piece) || self.wrong.contains_key(&piece) {
             return None;
         }
         let new = || Progress { hasher: Some(RunningDigest::default()), at: range.start, ready: 0 };
@@ -168,9 +168,9 @@ impl Pieces {
         Some(progress)
     }
 
-    pub(super) fn is_proven(&self, piece: usize) -> bool {
+    pub(super) fn is_verified(&self, piece: usize) -> bool {
         let range = self.range(piece);
-        !range.is_empty() && self.proven.contains(range)
+        !range.is_empty() && self.verified.contains(range)
     }
 
     /// The number of bytes that can be hashed.
@@ -241,8 +241,8 @@ impl Pieces {
         self.open.remove(&piece);
         let expected = self.list.pieces()[piece].sha256;
         if found == expected {
-            self.add_proven(piece);
-            return PieceEnd::Proven;
+            self.add_verified(piece);
+            return PieceEnd::Verified;
         }
         self.wrong.insert(piece, found);
         PieceEnd::Wrong(self.wrong_piece(piece, found))
@@ -276,9 +276,9 @@ impl Pieces {
     }
 
     /// The copy of a piece has its digest.
-    pub(super) fn add_proven(&mut self, piece: usize) {
-        self.unproven -= 1;
-        self.proven.insert(self.range(piece));
+    pub(super) fn add_verified(&mut self, piece: usize) {
+        self.unverified -= 1;
+        self.verified.insert(self.range(piece));
     }
 
     /// Ends a copy. Bytes that were written into the piece meanwhile are hashed from its start.
@@ -292,16 +292,16 @@ impl Pieces {
     }
 
     /// Forgets the hashing of all pieces that are not verified. Returns the bytes of the verified ones.
-    pub(super) fn keep_proven(&mut self) -> RangeSet {
+    pub(super) fn keep_verified(&mut self) -> RangeSet {
         self.open.clear();
         self.wrong.clear();
         self.ready = 0;
-        self.proven.clone()
+        self.verified.clone()
     }
 
     /// The ranges of the pieces that are not verified, joined.
     pub(super) fn lacking(&self) -> Vec<ByteRange> {
-        self.proven.missing(self.size)
+        self.verified.missing(self.size)
     }
 
     /// The positions of the pieces that are not verified.
@@ -310,8 +310,8 @@ impl Pieces {
     }
 
     /// True if each piece of a list is verified.
-    pub(super) fn are_proven(&self) -> bool {
-        self.unproven == 0
+    pub(super) fn are_verified(&self) -> bool {
+        self.unverified == 0
     }
 
     /// The digest of a file without a list, as far as it is hashed, and the number of hashed bytes. No thread has the

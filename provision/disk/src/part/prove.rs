@@ -33,20 +33,20 @@ impl PartFile {
 
     /// Verifies the pieces of a part that was just opened. Drops those that are wrong or cannot be read, and returns
     /// the verified ranges with their checksums, for the journal.
-    pub(super) fn prove_claimed(
+    pub(super) fn verify_claimed(
         &self,
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<CrcRanges, StoreError> {
-        let proven = Mutex::default();
-        self.hash_on_threads(Some(&proven), keep_going)?;
+        let verified = Mutex::default();
+        self.hash_on_threads(Some(&verified), keep_going)?;
         let mut state = self.state();
-        state.written = state.pieces.keep_proven();
-        Ok(proven.into_inner().unwrap_or_else(PoisonError::into_inner))
+        state.written = state.pieces.keep_verified();
+        Ok(verified.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn hash_on_threads(
         &self,
-        proven: Option<&Mutex<CrcRanges>>,
+        verified: Option<&Mutex<CrcRanges>>,
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<(), StoreError> {
         if !self.has_list() {
@@ -55,19 +55,19 @@ impl PartFile {
         // One thread for each pair of blocks is enough.
         let pairs = usize::try_from(self.ready() / (2 * BLOCK as u64)).unwrap_or(usize::MAX);
         let mut own = || Ok(keep_going());
-        share(self.threads.min(pairs), &mut own, |keep_going| self.hash_lanes(proven, keep_going))
+        share(self.threads.min(pairs), &mut own, |keep_going| self.hash_lanes(verified, keep_going))
     }
 
     /// Hashes two pieces side by side, as long as there are pieces with bytes.
     fn hash_lanes(
         &self,
-        proven: Option<&Mutex<CrcRanges>>,
+        verified: Option<&Mutex<CrcRanges>>,
         keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         let (mut first, mut second) = (None, None);
         loop {
             for lane in [&mut first, &mut second] {
-                self.next_lane(lane, proven);
+                self.next_lane(lane, verified);
             }
             if first.is_none() {
                 std::mem::swap(&mut first, &mut second);
@@ -80,7 +80,7 @@ impl PartFile {
             let shorter = second.as_ref().map_or(u64::MAX, |b| b.guard.ready()).min(a.guard.ready());
             let len = BLOCK.min(usize::try_from(shorter).unwrap_or(BLOCK));
             for lane in [&mut first, &mut second] {
-                read(lane, len, proven.is_some())?;
+                read(lane, len, verified.is_some())?;
             }
             match (&mut first, &mut second) {
                 (Some(a), Some(b)) => {
@@ -93,15 +93,15 @@ impl PartFile {
     }
 
     /// Ends the lane's piece if it has no more bytes, and takes the next one.
-    fn next_lane<'a>(&'a self, lane: &mut Option<Lane<'a>>, proven: Option<&Mutex<CrcRanges>>) {
+    fn next_lane<'a>(&'a self, lane: &mut Option<Lane<'a>>, verified: Option<&Mutex<CrcRanges>>) {
         let block = match lane.take() {
             Some(open) if open.guard.ready() > 0 => return *lane = Some(open),
             Some(Lane { guard, start, block, crc }) => {
                 let range = ByteRange::new(start, guard.at());
-                if guard.finish() == PieceEnd::Proven
-                    && let Some(proven) = proven
+                if guard.finish() == PieceEnd::Verified
+                    && let Some(verified) = verified
                 {
-                    proven.lock().unwrap_or_else(PoisonError::into_inner).insert(range, crc);
+                    verified.lock().unwrap_or_else(PoisonError::into_inner).insert(range, crc);
                 }
                 block
             }

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError};
 use super::part_file::PartFile;
 use super::part_file::State;
 use crate::error::StoreError;
-use provision_core::piece_list::ProvenBy;
+use provision_core::piece_list::VerifiedBy;
 
 /// A part whose bytes have the digest that the lock lists, or the digests of the list that the lock pins.
 #[derive(Debug)]
 pub struct Verified {
     part: Arc<PartFile>,
-    proven_by: ProvenBy,
+    verified_by: VerifiedBy,
 }
 
 impl Verified {
@@ -20,8 +20,8 @@ impl Verified {
         &self.part
     }
 
-    pub(crate) fn proven_by(&self) -> ProvenBy {
-        self.proven_by
+    pub(crate) fn verified_by(&self) -> VerifiedBy {
+        self.verified_by
     }
 }
 
@@ -60,20 +60,20 @@ impl PartFile {
             self.hash_ready_while(&mut keep_going)?;
             state = self.state_when_idle();
         }
-        let proven_by = self.judge(&state)?;
+        let verified_by = self.judge(&state)?;
         state.sealed = true;
         *sealed = true;
         drop(state);
         drop((journal, syncing, sealed));
-        Ok(Verified { part: self, proven_by })
+        Ok(Verified { part: self, verified_by })
     }
 
     /// Decides about a part whose bytes are hashed.
-    fn judge(&self, state: &State) -> Result<ProvenBy, StoreError> {
+    fn judge(&self, state: &State) -> Result<VerifiedBy, StoreError> {
         let path = || self.final_path();
         if self.has_list() {
-            if state.pieces.are_proven() {
-                return Ok(ProvenBy::Pieces);
+            if state.pieces.are_verified() {
+                return Ok(VerifiedBy::Pieces);
             }
             return Err(StoreError::WrongPieces { path: path(), ranges: state.pieces.lacking() });
         }
@@ -81,7 +81,7 @@ impl PartFile {
         let (found, hashed) = state.pieces.whole();
         debug_assert_eq!(hashed, size, "verified before it was complete");
         if hashed == size && found == expected {
-            return Ok(ProvenBy::Digest);
+            return Ok(VerifiedBy::Digest);
         }
         Err(StoreError::Mismatch { path: path(), expected, found })
     }

@@ -20,7 +20,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
-use provision_core::piece_list::{PieceList, ProvenBy};
+use provision_core::piece_list::{PieceList, VerifiedBy};
 use provision_disk::{
     self, CopyError, Destination, FileId, Installed, LinkedFile, PartFile, PartNames, PartOptions,
     SourceFile, StoreError,
@@ -352,7 +352,7 @@ impl LocalCopier<'_> {
         let Some((stores, store)) = self.store_of(&candidate) else {
             return CopyOutcome::Installed(installed, outcome);
         };
-        if installed.proven_by == Some(ProvenBy::Digest) {
+        if installed.verified_by == Some(VerifiedBy::Digest) {
             stores.note(&candidate.path, model.sha256);
         }
         CopyOutcome::Reused(installed, candidate.path, stores.name(store))
@@ -481,17 +481,17 @@ impl LocalCopier<'_> {
         if !matches!(error, CopyError::Pieces { .. } | CopyError::Source(StoreError::Mismatch { .. })) {
             return None;
         }
-        let prove = |list| {
+        let verify = |list| {
             let options = PartOptions::with_list(self.part_names, list);
-            provision_disk::prove(source, from, options, || !*self.interrupted.borrow())
+            provision_disk::verify_source(source, from, options, || !*self.interrupted.borrow())
         };
-        let (mistaken, found) = match prove(None) {
+        let (mistaken, found) = match verify(None) {
             Ok(_) => (model, model.sha256),
             Err(CopyError::Source(StoreError::Mismatch { found, .. })) => (from, found),
             Err(_) => return None,
         };
         let list = self.lists.of(mistaken)?;
-        if found != model.sha256 && prove(Some(list)).is_err() {
+        if found != model.sha256 && verify(Some(list)).is_err() {
             return None;
         }
         let (path, expected) = (source.path().to_owned(), model.sha256);
@@ -523,7 +523,7 @@ impl LocalCopier<'_> {
                 let linked = if as_link { link(LinkedFile::OfStore)? } else { None };
                 if linked.is_none() && likeness != Likeness::Digest {
                     // Verified before it is copied: wrong bytes would be written in vain.
-                    provision_disk::prove(source, model, options, go_on)?;
+                    provision_disk::verify_source(source, model, options, go_on)?;
                 }
                 (linked, Outcome::Reused)
             }

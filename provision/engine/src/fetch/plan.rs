@@ -170,10 +170,10 @@ impl Planner<'_> {
 
     fn decide(&self, model: &Model, link: Option<Utf8PathBuf>, state: FileState) -> Finding {
         match state {
-            FileState::Right(HashResult { stamp, identity, proven_by }) => {
+            FileState::Right(HashResult { stamp, identity, verified_by }) => {
                 let found = Installed {
                     identity: Some(identity),
-                    proven_by: Some(proven_by),
+                    verified_by: Some(verified_by),
                     ..installed(model, stamp, link.clone())
                 };
                 let discarded = if link.is_some() { Ok(()) } else { self.discard_journal(model) };
@@ -368,7 +368,14 @@ impl Finding {
 }
 
 fn installed(model: &Model, stamp: Stamp, link: Option<Utf8PathBuf>) -> Installed {
-    Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity: None, proven_by: None, link }
+    Installed {
+        path: model.path.clone(),
+        stamp,
+        sha256: model.sha256,
+        identity: None,
+        verified_by: None,
+        link,
+    }
 }
 
 /// Files with the same bytes are downloaded once; the others become copies of the first.

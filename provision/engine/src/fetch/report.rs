@@ -6,7 +6,7 @@ use crate::transfer::FileError;
 use provision_core::event::{Outcome, Planned, PlannedFile, SourceBytes};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_core::piece_list::ProvenBy;
+use provision_core::piece_list::VerifiedBy;
 
 /// The result of a run.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct FileReport {
     /// Bytes of pieces that were wrong, and fetched again.
     pub dropped: u64,
     /// The evidence of this run for the installed bytes; `None` if only the marker vouches for them.
-    pub proven_by: Option<ProvenBy>,
+    pub verified_by: Option<VerifiedBy>,
     /// From its first request to its end.
     pub elapsed: Duration,
     /// The most connections that it had at once.
@@ -98,7 +98,7 @@ impl FileReport {
             resumed: 0,
             reused: 0,
             dropped: 0,
-            proven_by: None,
+            verified_by: None,
             elapsed: Duration::ZERO,
             connections: 0,
             retries: 0,

@@ -56,7 +56,8 @@ impl<'a> RunState<'a> {
     }
 
     fn record_installed(&mut self, index: FileIndex, installed: Installed, outcome: Outcome) {
-        (self.files[index].result, self.files[index].proven_by) = (Ok(Some(outcome)), installed.proven_by);
+        (self.files[index].result, self.files[index].verified_by) =
+            (Ok(Some(outcome)), installed.verified_by);
         self.installed.push(installed);
     }
 

@@ -9,7 +9,7 @@ use crate::workers::{self, Queue};
 use provision_core::byte_range::RangeSet;
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::event::Event;
-use provision_core::piece_list::{MAX_PIECE, PieceList, ProvenBy};
+use provision_core::piece_list::{MAX_PIECE, PieceList, VerifiedBy};
 use provision_disk::{SourceFile, StoreError};
 
 /// The bytes that are read at once, for each run.
@@ -30,7 +30,7 @@ pub(super) struct Hooks<'a> {
 struct Subject<'a> {
     target: &'a HashTarget<'a>,
     list: Arc<PieceList>,
-    proven_by: ProvenBy,
+    verified_by: VerifiedBy,
     /// The digest of the whole file is computed besides, so its pieces are one run.
     with_digest: bool,
     progress: Mutex<Progress>,
@@ -146,11 +146,11 @@ impl<'a> Subject<'a> {
         let listed = model.pieces.filter(|_| open(inspection.destination, target).is_ok());
         let list = listed.and_then(|_| (inspection.lists)(model));
         let with_digest = inspection.is_full && list.is_some();
-        let (list, proven_by) = match list {
-            Some(list) => (list, if with_digest { ProvenBy::Digest } else { ProvenBy::Pieces }),
-            None => (Arc::new(PieceList::of_whole(model.size, model.sha256)), ProvenBy::Digest),
+        let (list, verified_by) = match list {
+            Some(list) => (list, if with_digest { VerifiedBy::Digest } else { VerifiedBy::Pieces }),
+            None => (Arc::new(PieceList::of_whole(model.size, model.sha256)), VerifiedBy::Digest),
         };
-        Self { target, list, proven_by, with_digest, progress: Mutex::default() }
+        Self { target, list, verified_by, with_digest, progress: Mutex::default() }
     }
 
     /// Adds its runs.
@@ -227,8 +227,8 @@ impl<'a> Subject<'a> {
             _ if !wrong.is_empty() => FileState::WrongPieces { wrong: wrong.iter().collect(), identity },
             _ => match (hooks.on_right)(self.target, file) {
                 Ok(()) => {
-                    let proven_by = self.proven_by;
-                    FileState::Right(HashResult { stamp: file.stamp(), identity, proven_by })
+                    let verified_by = self.verified_by;
+                    FileState::Right(HashResult { stamp: file.stamp(), identity, verified_by })
                 }
                 Err(error) => FileState::Unreadable(error),
             },

@@ -418,7 +418,7 @@ impl Hashing {
         let end = guard.finish();
         match end {
             PieceEnd::Incomplete => return,
-            PieceEnd::Proven => of.target.provenance().forget(of.range()),
+            PieceEnd::Verified => of.target.provenance().forget(of.range()),
             // The coordinator has ended only if the run has.
             PieceEnd::Wrong(_) => drop(self.wrong.send(of.target.id)),
         }

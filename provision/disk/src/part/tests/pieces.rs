@@ -13,7 +13,7 @@ use crate::source_file::SourceFile;
 use crate::testing::{Fixture, listed, model};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::lockfile::Model;
-use provision_core::piece_list::{Lister, PieceList, ProvenBy};
+use provision_core::piece_list::{Lister, PieceList, VerifiedBy};
 
 /// The length of the files: a list has no more pieces than two for 64 KiB.
 const LEN: usize = 1_500_000;
@@ -95,7 +95,7 @@ proptest! {
             let refetched = match part.clone().verify() {
                 Ok(verified) => {
                     let installed = verified.install().unwrap();
-                    prop_assert_eq!(installed.proven_by, Some(ProvenBy::Pieces));
+                    prop_assert_eq!(installed.verified_by, Some(VerifiedBy::Pieces));
                     break;
                 }
                 Err(StoreError::WrongPieces { ranges, .. }) => {
@@ -179,7 +179,7 @@ fn fault_160_bytes_kept_from_a_dropped_piece_are_not_hashed_again() {
     assert!(lied.generation < guard.generation(), "the caller tells the lie by its generation");
     assert!(sent.generation >= guard.generation());
     guard.update(&content[100_000..200_000]);
-    assert_eq!(guard.finish(), PieceEnd::Proven);
+    assert_eq!(guard.finish(), PieceEnd::Verified);
     let other = part.write(0, &content[..100_000]).unwrap();
     assert!(other.generation >= part.take_hasher(0).unwrap().generation());
 }
@@ -355,25 +355,25 @@ fn a_file_is_proven_by_the_list_and_its_wrong_pieces_are_named() {
     let fixture = Fixture::new();
     let content = bytes(11, 3_000_000);
     let (model, list) = listed(&content, (1..60).map(|at| at * 50_000));
-    let prove = |bytes: &[u8]| {
+    let verify_source = |bytes: &[u8]| {
         fs::write(fixture.file("source"), bytes).unwrap();
         let path = camino::Utf8PathBuf::from_path_buf(fixture.file("source")).unwrap();
         let source = SourceFile::open(&path).unwrap().unwrap();
-        match local_install::prove(&source, &model, options(&list), || true) {
+        match local_install::verify_source(&source, &model, options(&list), || true) {
             Err(CopyError::Source(StoreError::WrongPieces { ranges, .. })) => Err(ranges),
             proven => Ok(proven.unwrap()),
         }
     };
-    assert_eq!(prove(&content), Ok(ProvenBy::Pieces));
+    assert_eq!(verify_source(&content), Ok(VerifiedBy::Pieces));
     let mut wrong = content.clone();
     for at in [0, 1_049_999, 1_050_000, 2_999_999] {
         wrong[at] ^= 1;
     }
     let ranges = [(0, 50_000), (1_000_000, 1_100_000), (2_950_000, 3_000_000)];
-    assert_eq!(prove(&wrong), Err(ranges.map(|(start, end)| ByteRange::new(start, end)).to_vec()));
+    assert_eq!(verify_source(&wrong), Err(ranges.map(|(start, end)| ByteRange::new(start, end)).to_vec()));
     // More bytes than the list has, and another file.
     for other in [[&content[..], b"more"].concat(), bytes(12, 3_000_000)] {
-        assert_eq!(prove(&other), Err(vec![ByteRange::new(0, 3_000_000)]));
+        assert_eq!(verify_source(&other), Err(vec![ByteRange::new(0, 3_000_000)]));
     }
 }
 
