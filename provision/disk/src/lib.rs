@@ -32,7 +32,7 @@
 //! error → file_stat, crc_ranges, confined, folders
 //!   → directory → links, destination_lock/lease → destination (and folders), threads → source_file
 //!   → part/names → part/options, part/resume, part/journal_file, part/piece_state → part/part_file → part/hasher
-//!       → part/prove → part/verified → install → local_install
+//!       → part/hash_from_disk → part/verified → install → local_install
 //!       → part/copy → part/copy_pieces → part/orphans, local_install
 //!       → part/orphans → part/leftovers
 //!       → part/unpinned

@@ -25,6 +25,7 @@
 
 mod copy;
 mod copy_pieces;
+mod hash_from_disk;
 mod hasher;
 mod journal_file;
 mod leftovers;
@@ -33,7 +34,6 @@ mod options;
 mod orphans;
 mod part_file;
 mod piece_state;
-mod prove;
 mod resume;
 mod running_digest;
 #[cfg(test)]
