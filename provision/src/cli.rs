@@ -83,6 +83,6 @@ pub(crate) fn ask(question: impl Display) -> std::io::Result<Option<String>> {
 }
 
 /// Writes a result line to standard output.
-pub(crate) fn tell(text: impl Display) {
+pub(crate) fn print_line(text: impl Display) {
     OUT.line(text, &ERR);
 }

@@ -33,22 +33,22 @@ pub struct FoundPiece {
 #[derive(Debug, Default)]
 pub struct PieceIndex {
     /// By digest. The first one of a digest has the place of all.
-    wanted: Vec<Wanted>,
+    wanted: Vec<WantedPiece>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Wanted {
+struct WantedPiece {
     sha256: Sha256,
     at: u64,
     file: u32,
     piece: u32,
     length: u32,
-    best: Option<Place>,
+    best: Option<PieceLocation>,
 }
 
 /// The smallest is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct PieceLocation {
     has_other_name: bool,
     is_moved: bool,
     source: u32,
@@ -62,7 +62,7 @@ impl PieceIndex {
         let mut wanted = Vec::new();
         for (file, list, lacking) in files {
             let pieces = list.borrow().pieces();
-            wanted.extend(lacking.into_iter().map(|at| Wanted {
+            wanted.extend(lacking.into_iter().map(|at| WantedPiece {
                 sha256: pieces[at].sha256,
                 at: pieces[at].range.start,
                 file,
@@ -103,7 +103,8 @@ impl PieceIndex {
                 continue;
             };
             let at = piece.range.start;
-            let place = Place { has_other_name: name_of != Some(it.file), is_moved: at != it.at, source, at };
+            let place =
+                PieceLocation { has_other_name: name_of != Some(it.file), is_moved: at != it.at, source, at };
             if it.best.is_none_or(|best| place < best) {
                 it.best = Some(place);
             }
@@ -114,7 +115,7 @@ impl PieceIndex {
     pub fn found(&self) -> Vec<FoundPiece> {
         let mut found = Vec::new();
         for equal in self.wanted.chunk_by(|a, b| a.sha256 == b.sha256) {
-            if let Some(Place { source, at, .. }) = equal[0].best {
+            if let Some(PieceLocation { source, at, .. }) = equal[0].best {
                 found.extend(equal.iter().map(|it| FoundPiece {
                     file: it.file,
                     piece: it.piece,
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_wanted_piece_takes_72_bytes() {
-        assert_eq!(size_of::<Wanted>(), 72);
+        assert_eq!(size_of::<WantedPiece>(), 72);
     }
 
     proptest! {

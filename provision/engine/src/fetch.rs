@@ -217,7 +217,7 @@ impl<'j> FilledLocally<'j> {
             if !downloads.is_empty() {
                 for mut result in transfer::run(transfer, downloads).await {
                     if let Err(error) = &mut result.result {
-                        let failed = self.opened.failed_shelves(job.models[result.index]);
+                        let failed = self.opened.failed_store_directories(job.models[result.index]);
                         error.attempts.splice(0..0, failed);
                     }
                     self.files.record_download(result);

@@ -29,7 +29,7 @@ use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, PartNames, PartOptions, SourceFile, StoreError};
 use provision_http::HttpClient;
 
-use asking::Asking;
+use asking::ListDownloader;
 use kept::Kept;
 use warnings::{Cause, Warnings};
 
@@ -51,10 +51,10 @@ pub struct PieceLists {
     directories: Vec<Utf8PathBuf>,
     kept: Option<Kept>,
     /// The stores that are directories.
-    shelves: Vec<Utf8PathBuf>,
+    store_directories: Vec<Utf8PathBuf>,
     makes: bool,
     /// The network, if it may be asked.
-    asking: Option<Asking>,
+    downloader: Option<ListDownloader>,
     /// A list that this machine lacks is nowhere else.
     is_all: bool,
     /// Lists that were fetched and could not be kept, at most [`MAX_LIST`] bytes of them.
@@ -100,9 +100,9 @@ impl PieceLists {
         Self {
             directories: places.directories.clone(),
             kept: destination.map(Kept),
-            shelves: Vec::new(),
+            store_directories: Vec::new(),
             makes: places.makes,
-            asking: None,
+            downloader: None,
             is_all: places.locks.is_empty(),
             unkept: Mutex::default(),
             warnings: Mutex::default(),
@@ -115,7 +115,7 @@ impl PieceLists {
     pub fn with_stores(mut self, stores: &[StoreAddress]) -> Self {
         for store in stores {
             match store {
-                StoreAddress::Directory(path) => self.shelves.push(path.clone()),
+                StoreAddress::Directory(path) => self.store_directories.push(path.clone()),
                 _ => self.is_all = false,
             }
         }
@@ -131,7 +131,8 @@ impl PieceLists {
         interrupted: &watch::Receiver<bool>,
     ) -> Self {
         self.is_all = false;
-        self.asking = Some(Asking::new(origin.clone(), stores, &places.locks, interrupted.clone()));
+        self.downloader =
+            Some(ListDownloader::new(origin.clone(), stores, &places.locks, interrupted.clone()));
         self
     }
 
@@ -154,7 +155,7 @@ impl PieceLists {
             checked(model, pin, &bytes).ok()
         };
         let found = self.in_directories(&self.directories, model, pin).or_else(kept);
-        found.or_else(|| self.in_directories(&self.shelves, model, pin)).map(Arc::new)
+        found.or_else(|| self.in_directories(&self.store_directories, model, pin)).map(Arc::new)
     }
 
     fn in_directories(&self, directories: &[Utf8PathBuf], model: &Model, pin: &Sha256) -> Option<PieceList> {
@@ -174,7 +175,7 @@ impl PieceLists {
             names.filter_map(move |name| named(&name, &read_list(&directory.join(name.to_string())).ok()??))
         };
         let kept = self.kept.iter().flat_map(Kept::lists).take_while(move |_| go_on());
-        kept.chain(self.directories.iter().chain(&self.shelves).flat_map(of_directory))
+        kept.chain(self.directories.iter().chain(&self.store_directories).flat_map(of_directory))
     }
 
     /// True if a list that this machine lacks may be elsewhere.

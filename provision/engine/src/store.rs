@@ -65,7 +65,7 @@ pub struct StoreJob<'a> {
 
 /// Places on this machine with the bytes for a push.
 #[derive(Default)]
-pub struct Having {
+pub struct LocalFiles {
     /// The destination of the lock.
     pub destination: Option<Destination>,
     /// Caches. The first one keeps the states of interrupted uploads.
@@ -91,7 +91,7 @@ pub struct PushReport {
 
 /// The state of a file at a store.
 #[derive(Debug)]
-pub enum Held {
+pub enum StoredState {
     /// Its last byte is there; after a full check, all of them are right.
     There,
     /// The store does not have it, or has one of another size.
@@ -173,7 +173,12 @@ impl Store {
     }
 
     /// Sends a file from the first place on this machine that has its bytes.
-    async fn push_from(&self, having: &Having, model: &Model, transfer: &Transfer) -> Result<(), PushError> {
+    async fn push_from(
+        &self,
+        having: &LocalFiles,
+        model: &Model,
+        transfer: &Transfer,
+    ) -> Result<(), PushError> {
         let mut wrong = None;
         for source in having.sources(model)? {
             match self.put(model, Reader::new(source, model), transfer).await {
@@ -185,7 +190,7 @@ impl Store {
     }
 }
 
-impl Having {
+impl LocalFiles {
     /// The files that should have a model's bytes. They have its size.
     fn sources(&self, model: &Model) -> Result<Vec<SourceFile>, PushError> {
         let mut found = Vec::new();
@@ -209,7 +214,7 @@ impl Having {
 /// # Errors
 /// The store as a whole cannot be used: it does not answer, or refuses the questions. Failures of single files are in
 /// the report.
-pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, PushError> {
+pub async fn push(job: StoreJob<'_>, having: &LocalFiles) -> Result<PushReport, PushError> {
     let started = Instant::now();
     let mut store = Store::open(&job, true)?;
     store.session.keep_states(having.caches.first());
@@ -307,13 +312,13 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
 pub async fn check(
     job: &StoreJob<'_>,
     is_full: bool,
-    on_held: &mut dyn FnMut(&Model, Held, Option<Held>),
+    on_held: &mut dyn FnMut(&Model, StoredState, Option<StoredState>),
 ) -> Result<(), PushError> {
     let store = Store::open(job, false)?;
     for model in &job.models {
         let asking = async {
             if !is_full {
-                return Ok(if store.has(model).await? { Held::There } else { Held::Missing });
+                return Ok(if store.has(model).await? { StoredState::There } else { StoredState::Missing });
             }
             if let Target::Directory(directory) = &store.target {
                 let go_on = || !store.session.is_stopped();
@@ -324,14 +329,14 @@ pub async fn check(
             let length = store.session.read(&at, model.size, &mut hasher).await?;
             let digest = hasher.finish();
             Ok(match length {
-                None => Held::Missing,
-                Some(_) if digest == model.sha256 => Held::There,
-                Some(_) => Held::Wrong(digest),
+                None => StoredState::Missing,
+                Some(_) if digest == model.sha256 => StoredState::There,
+                Some(_) => StoredState::Wrong(digest),
             })
         };
         let Some(held) = store.session.unless_stopped(asking).await else { return Ok(()) };
-        let held = held.unwrap_or_else(Held::Unknown);
-        let is_silent = matches!(&held, Held::Unknown(error) if error.is_silence());
+        let held = held.unwrap_or_else(StoredState::Unknown);
+        let is_silent = matches!(&held, StoredState::Unknown(error) if error.is_silence());
         let mut list = None;
         if !is_silent {
             let Some(asked) = store.session.unless_stopped(store.check_list(model)).await else {

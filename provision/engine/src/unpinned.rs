@@ -44,7 +44,7 @@ use provision_http::{
 use body::{has_more, is_page, read};
 pub use error::UnpinnedError;
 pub use file::UnpinnedFile;
-use parts::Place;
+use parts::StorageDirectory;
 pub use parts::{CacheLimit, UnpinnedParts};
 
 /// The size of a read in bytes. Files up to this size are not worth a request for a validator: their only write is the
@@ -216,13 +216,13 @@ impl UnpinnedDownload {
         // It holds the part's lock.
         drop(self);
         match place {
-            Place::Destination(_) => {
+            StorageDirectory::Destination(_) => {
                 if known == Some(model.sha256) {
                     // No fetch will use the part: the lock's file did not change.
                     PartFile::discard(&destination, &model)?;
                 }
             }
-            Place::Cache(cache, _) => {
+            StorageDirectory::Cache(cache, _) => {
                 let part = PartFile::open(&destination, &model, &PartNames::Shared, || true)?;
                 Arc::new(part).verify()?.install()?;
                 // The time of last use only matters to pruning.

@@ -18,7 +18,7 @@ use crate::error::RequestError;
 use crate::judge::{Resolved, explains, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{ResponseError, encoding};
-use crate::service::{Asking, ServiceAnswer, ServiceRequest, Services};
+use crate::service::{ServiceAnswer, ServiceFuture, ServiceRequest, Services};
 use crate::transport::{ConnectError, TransportError};
 use crate::wire::LONGEST_REASON;
 use crate::wire::http1::RequestHeaders;
@@ -144,32 +144,32 @@ impl HttpClient {
         headers: &HeaderMap,
         to: &Resolved,
         sent: Option<&Secret>,
-    ) -> Option<Way> {
+    ) -> Option<ChallengeResponse> {
         if !to.same_origin {
             return None;
         }
         if let Some(challenge) = Challenge::of(status, headers, &to.url, to.pushes) {
-            return Some(Way::Token(challenge));
+            return Some(ChallengeResponse::Token(challenge));
         }
         if !wants_basic(status, headers, &to.url) {
             return None;
         }
         self.config.registries.look_up(&to.url).await;
-        self.looked_up(&to.url).filter(|login| sent != Some(login)).map(Way::Login)
+        self.looked_up(&to.url).filter(|login| sent != Some(login)).map(ChallengeResponse::Login)
     }
 
     /// The secret that answers a refusal of `to`, which refused `refused`: a login, or a token from the cache or from
     /// the token service.
     pub(crate) async fn answer_challenge(
         &self,
-        way: Way,
+        way: ChallengeResponse,
         refused: Option<Secret>,
         to: &Resolved,
         peer_is_public: bool,
     ) -> Result<Secret, RequestError> {
         let challenge = match way {
-            Way::Login(login) => return Ok(login),
-            Way::Token(challenge) => challenge,
+            ChallengeResponse::Login(login) => return Ok(login),
+            ChallengeResponse::Token(challenge) => challenge,
         };
         let _one_at_a_time = self.obtaining.lock().await;
         // Another connection may have obtained a token in the meantime.
@@ -280,7 +280,7 @@ impl HttpClient {
 }
 
 impl Services for HttpClient {
-    fn ask(&self, request: ServiceRequest) -> Asking<'_> {
+    fn ask(&self, request: ServiceRequest) -> ServiceFuture<'_> {
         Box::pin(async move {
             let exchange = async {
                 let mut answer = self.pool.ask(&request, false).await.map_err(|error| match error {
@@ -304,7 +304,7 @@ impl Services for HttpClient {
 
 /// The way to answer a refusal of a registry.
 #[derive(Debug)]
-pub(crate) enum Way {
+pub(crate) enum ChallengeResponse {
     /// With a login that was looked up.
     Login(Secret),
     /// With a token of a token service.

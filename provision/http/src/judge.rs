@@ -13,7 +13,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use crate::auth::credentials::{Secret, may_have_secret};
-use crate::auth::registries::LookedUp;
+use crate::auth::registries::LoginLookup;
 use crate::client::{HttpClient, Sources};
 use crate::cookies::Cookies;
 use crate::error::{RequestError, UntrustedSource};
@@ -44,7 +44,7 @@ pub struct Resolved {
     /// The cookies that the chain's redirects have set.
     pub(crate) cookies: Cookies,
     /// For a token service: the registry's login that was looked up, in place of one of the service's host.
-    pub(crate) login: Option<LookedUp>,
+    pub(crate) login: Option<LoginLookup>,
 }
 
 impl Resolved {

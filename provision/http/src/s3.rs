@@ -61,7 +61,7 @@ impl S3Credentials {
 }
 
 /// The future of a provider's answer.
-pub type Providing<'a> =
+pub type CredentialsFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Option<S3Credentials>, CredentialsError>> + Send + 'a>>;
 
 /// A source of keys: it keeps the keys that it found, and renews them before they expire.
@@ -73,7 +73,7 @@ pub trait CredentialsProvider: fmt::Debug + Send + Sync {
         &'a self,
         services: &'a dyn Services,
         refused: Option<&'a S3Credentials>,
-    ) -> Providing<'a>;
+    ) -> CredentialsFuture<'a>;
 
     /// Adds every secret that it has given or used to a redactor.
     fn add_to(&self, redactor: &mut Redactor);
@@ -84,7 +84,7 @@ pub trait CredentialsProvider: fmt::Debug + Send + Sync {
 struct Anonymous;
 
 impl CredentialsProvider for Anonymous {
-    fn credentials<'a>(&'a self, _: &'a dyn Services, _: Option<&'a S3Credentials>) -> Providing<'a> {
+    fn credentials<'a>(&'a self, _: &'a dyn Services, _: Option<&'a S3Credentials>) -> CredentialsFuture<'a> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

@@ -37,10 +37,10 @@ pub struct ServiceAnswer {
 }
 
 /// The future of an answer.
-pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<ServiceAnswer, TransportError>> + Send + 'a>>;
+pub type ServiceFuture<'a> = Pin<Box<dyn Future<Output = Result<ServiceAnswer, TransportError>> + Send + 'a>>;
 
 /// A client that asks services.
 pub trait Services: Send + Sync {
     /// Sends a request and reads the whole answer, whatever its status.
-    fn ask(&self, request: ServiceRequest) -> Asking<'_>;
+    fn ask(&self, request: ServiceRequest) -> ServiceFuture<'_>;
 }

@@ -53,7 +53,7 @@ use list::digest;
 pub use list::{ImportedModel, List, Sum};
 pub use names::Dictionary;
 pub use picture::{Kind, ReadSeek};
-pub use place::{At, Place};
+pub use place::{At, ListPosition};
 pub use unused::{Candidate, LineProblem, ScriptProblem, Unused, UnusedReason};
 
 /// The longest list, in bytes. Pictures and videos may be larger, because only their metadata is read.
@@ -146,7 +146,7 @@ fn embedded(
     match read(texts.prompt, Format::Api) {
         Some(mut list) => {
             if is_lost && format.is_none() {
-                let place = Place::entry(name, "its workflow");
+                let place = ListPosition::entry(name, "its workflow");
                 list.leave_out("the workflow", UnusedReason::Damaged { kind }, &place);
             }
             Ok(list)
@@ -158,7 +158,7 @@ fn embedded(
 
 fn json(name: &str, text: &str) -> Result<Value, ImportError> {
     json_value(text).map_err(|error| {
-        let place = Place { list: name.to_owned(), at: At::Line(error.line().max(1)) };
+        let place = ListPosition { list: name.to_owned(), at: At::Line(error.line().max(1)) };
         // The parser's message ends with the position, which `place` shows already.
         let problem = error.to_string();
         let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();

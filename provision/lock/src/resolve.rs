@@ -34,7 +34,7 @@ use provision_http::HttpClient;
 use provision_http::metadata::{MetadataClient, OnWait};
 use url::Url;
 
-use answers::Answers;
+use answers::AnswerCache;
 pub use error::{Declared, Kind, ResolveError};
 
 use crate::source::{RepoKind, Source};
@@ -77,10 +77,10 @@ impl Found {
 #[derive(Debug)]
 pub struct Resolver {
     metadata: MetadataClient,
-    trees: Answers<(RepoKind, String, String), Rc<hub::Tree>>,
-    listings: Answers<(String, String), Rc<Vec<modelscope::Listed>>>,
-    releases: Answers<(String, Option<String>), Rc<github::Release>>,
-    versions: Answers<u64, Rc<civitai::Version>>,
+    trees: AnswerCache<(RepoKind, String, String), Rc<hub::Tree>>,
+    listings: AnswerCache<(String, String), Rc<Vec<modelscope::Listed>>>,
+    releases: AnswerCache<(String, Option<String>), Rc<github::Release>>,
+    versions: AnswerCache<u64, Rc<civitai::Version>>,
 }
 
 impl Resolver {
@@ -88,10 +88,10 @@ impl Resolver {
     pub fn new(origin: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
         Self {
             metadata: MetadataClient::new(origin, retry, on_wait),
-            trees: Answers::default(),
-            listings: Answers::default(),
-            releases: Answers::default(),
-            versions: Answers::default(),
+            trees: AnswerCache::default(),
+            listings: AnswerCache::default(),
+            releases: AnswerCache::default(),
+            versions: AnswerCache::default(),
         }
     }
 

@@ -110,7 +110,7 @@ impl DestinationArg {
 
 /// The locks and the destination.
 #[derive(Args, Debug, Clone)]
-pub struct Place {
+pub struct LocksAndDestination {
     /// The locks.
     #[command(flatten)]
     pub locks: Locks,
@@ -122,7 +122,7 @@ pub struct Place {
     pub no_follow: bool,
 }
 
-impl Place {
+impl LocksAndDestination {
     /// The rule for symlinks below the destination.
     pub fn links(&self) -> FollowLinks {
         if self.no_follow { FollowLinks::Never } else { FollowLinks::Own }
@@ -226,7 +226,7 @@ pub struct FetchArgs {
     pub choice: Choice,
     /// Locks and destination.
     #[command(flatten)]
-    pub place: Place,
+    pub place: LocksAndDestination,
     /// Ceiling for the connections of the whole run
     #[arg(long, value_name = "N", env = "PROVISION_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub connections: u16,
@@ -506,7 +506,7 @@ pub struct VerifyArgs {
     pub choice: Choice,
     /// Locks and destination.
     #[command(flatten)]
-    pub place: Place,
+    pub place: LocksAndDestination,
     /// Verbosity.
     #[command(flatten)]
     pub output: Output,
@@ -520,7 +520,7 @@ pub struct StatusArgs {
     pub choice: Choice,
     /// Locks and destination.
     #[command(flatten)]
-    pub place: Place,
+    pub place: LocksAndDestination,
     /// Exit with 0 although a file is not installed
     #[arg(long, env = "PROVISION_EXIT_ZERO", value_parser = FalseyValueParser::new())]
     pub exit_zero: bool,
@@ -531,7 +531,7 @@ pub struct StatusArgs {
 pub struct CleanArgs {
     /// Locks and destination.
     #[command(flatten)]
-    pub place: Place,
+    pub place: LocksAndDestination,
     /// Remove also files that a run has installed and that no lock lists any more
     #[arg(long)]
     pub unlisted: bool,

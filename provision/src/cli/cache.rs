@@ -8,7 +8,7 @@ use super::arguments::{CacheArgs, CacheBounds, CacheCommand, CachePlace};
 use super::environment::Network;
 use super::exit::{Code, Failure};
 use super::locks::Access;
-use super::{environment, locks, say, tell, units};
+use super::{environment, locks, print_line, say, units};
 use provision_core::lockfile::Lockfile;
 use provision_disk::{Acquire, DestinationLock};
 use provision_engine::cache::{Bounds, Cache, Entry};
@@ -35,14 +35,14 @@ fn path_of(place: &CachePlace) -> Result<Utf8PathBuf, Failure> {
 fn list(place: &CachePlace, default_lock: &str) -> Result<(), Failure> {
     let path = path_of(place)?;
     let Some(cache) = Cache::open_existing(&path)? else {
-        tell(format_args!("there is no cache at {path}"));
+        print_line(format_args!("there is no cache at {path}"));
         return Ok(());
     };
     let (entries, names) = (cache.entries()?, Names::of(place, default_lock)?);
     for entry in &entries {
-        tell(line("", entry, &names));
+        print_line(line("", entry, &names));
     }
-    tell(format_args!("{} in {path}", sum(&entries)));
+    print_line(format_args!("{} in {path}", sum(&entries)));
     Ok(())
 }
 
@@ -74,9 +74,9 @@ fn prune(place: &CachePlace, bounds: &CacheBounds, dry_run: bool, default_lock: 
     };
     let verb = if dry_run { "would remove " } else { "removed " };
     for entry in &removed {
-        tell(line(verb, entry, &names));
+        print_line(line(verb, entry, &names));
     }
-    tell(format_args!("{verb}{}; {} left in {path}", sum(&removed), left(&cache, &removed, dry_run)?));
+    print_line(format_args!("{verb}{}; {} left in {path}", sum(&removed), left(&cache, &removed, dry_run)?));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use camino::Utf8Path;
 use super::arguments::CleanArgs;
 use super::exit::{Code, Failure};
 use super::locks::Access;
-use super::{ask, environment, locks, say, tell, units};
+use super::{ask, environment, locks, print_line, say, units};
 use provision_core::lockfile::Lockfile;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::Acquire;
@@ -30,7 +30,7 @@ pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
     locks::check_destination(&at)?;
     let place = at.dest();
     let Some(destination) = at.open()? else {
-        tell(format_args!("there is no directory {place}: nothing is left over"));
+        print_line(format_args!("there is no directory {place}: nothing is left over"));
         return Ok(());
     };
     let scope = Scope {
@@ -45,20 +45,20 @@ pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
         say(format_args!("warning: not searched: {error}"));
     }
     for leftover in &found.found {
-        tell(line(leftover));
+        print_line(line(leftover));
     }
     hints(args, &found);
     let sum = sum(&found.found);
     if found.found.is_empty() {
-        tell(format_args!("nothing to remove in {place}"));
+        print_line(format_args!("nothing to remove in {place}"));
         return Ok(());
     }
     if args.dry_run {
-        tell(format_args!("would remove {sum} in {place}"));
+        print_line(format_args!("would remove {sum} in {place}"));
         return Ok(());
     }
     if !args.yes && !is_agreed(&format!("remove {sum} in {place}?"))? {
-        tell("nothing removed");
+        print_line("nothing removed");
         return Ok(());
     }
     let _locks = match leftovers::lock(&destination, &scope)? {
@@ -72,7 +72,7 @@ pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
     for kept in found.found.iter().filter(|found| !removed.iter().any(|one| one.path == found.path)) {
         say(format_args!("warning: {} is in use or has changed, and stays", TerminalText(&kept.path)));
     }
-    tell(format_args!("removed {} in {place}", self::sum(&removed)));
+    print_line(format_args!("removed {} in {place}", self::sum(&removed)));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};
 use provision_core::lockfile::Lockfile;
 
 use super::exit::{Code, Failure};
-use super::{environment, locks, tell, units};
+use super::{environment, locks, print_line, units};
 
 /// The variable of a shell's question. Its value is the shell's name.
 const VARIABLE: &str = "PROVISION_COMPLETE";
@@ -48,7 +48,7 @@ pub struct CompletionsArgs {
 /// None that is known: the script is written to memory.
 pub fn run(args: &CompletionsArgs) -> Result<(), Failure> {
     let script = script(args.shell).map_err(|error| Failure::new(Code::Unexpected, error))?;
-    tell(script.trim_end());
+    print_line(script.trim_end());
     Ok(())
 }
 

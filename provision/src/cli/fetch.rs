@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::arguments::{EnsureArgs, FetchArgs, LayersArg, Place, ReuseModeArg};
+use super::arguments::{EnsureArgs, FetchArgs, LayersArg, LocksAndDestination, ReuseModeArg};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
 use super::locks::{Access, Texts};
 use super::progress::{self, Progress, Verbosity, Work};
 use super::signals::{self, StoppableRun};
-use super::{environment, infohashes, locks, report, say, tell, units};
+use super::{environment, infohashes, locks, print_line, report, say, units};
 use provision_core::event::{Event, Outcome, Planned};
-use provision_core::first_names::first_names;
+use provision_core::first_names::shortened_list;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::terminal_text::TerminalText;
@@ -47,7 +47,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     }
     let lock = texts.join()?;
     // A layer takes the files out of the destination. The target of a link is another user's or program's folder.
-    let place = Place { no_follow: true, ..args.place.clone() };
+    let place = LocksAndDestination { no_follow: true, ..args.place.clone() };
     let args = &FetchArgs { place, ..args.clone() };
     super::layers::check(args, &lock, layers, expect_layers)?;
     let provide = || provide(args, local.clone(), (&texts, texts.lists()), &mut network);
@@ -274,7 +274,7 @@ pub(super) fn by_reason<'a>(
     }
     by_reason.iter().fold(heading, |message, (reason, paths)| {
         let reason = progress::with_short_addresses(reason);
-        format!("{message}\n  {}: {reason}", first_names(paths, NAMED))
+        format!("{message}\n  {}: {reason}", shortened_list(paths, NAMED))
     })
 }
 
@@ -395,9 +395,9 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
             (_, Planned::Fetch) if file.here > 0 => ("fetch", to_go()),
             (_, Planned::Fetch) => ("fetch", units::bytes(file.size)),
         };
-        tell(format_args!("{word:<8} {}  {size}", file.path));
+        print_line(format_args!("{word:<8} {}  {size}", file.path));
         if let Err(error) = &result.result {
-            tell(format_args!("         {}", TerminalText(error.reason())));
+            print_line(format_args!("         {}", TerminalText(error.reason())));
             continue;
         }
         if matches!(file.plan, Planned::Fetch | Planned::Resume) {
@@ -413,7 +413,7 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         0 => String::new(),
         here => format!(" {} here by piece lists,", units::bytes(here)),
     };
-    tell(format_args!(
+    print_line(format_args!(
         "{} to fetch,{here} {} needed in {place}, {} free",
         units::bytes(to_fetch),
         units::bytes(needed),

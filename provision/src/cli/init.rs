@@ -14,7 +14,7 @@ use clap::Args;
 
 use super::exit::{Code, Failure};
 use super::lock::LockFile;
-use super::{environment, locks, tell, units};
+use super::{environment, locks, print_line, units};
 use provision_core::lockfile::Lockfile;
 use provision_core::piece_list;
 
@@ -128,7 +128,7 @@ pub fn run(args: &InitArgs, default: &str) -> Result<(), Failure> {
         }
     }
     if !chosen {
-        tell(OFFER.trim_end());
+        print_line(OFFER.trim_end());
     }
     if !args.diff {
         if lock.models().is_empty() {
@@ -138,7 +138,7 @@ pub fn run(args: &InitArgs, default: &str) -> Result<(), Failure> {
             next.push("provision fetch".to_owned());
         }
         if !next.is_empty() {
-            tell(format_args!("next: {}", next.join("; then ")));
+            print_line(format_args!("next: {}", next.join("; then ")));
         }
     }
     let Some(first) = problems.first() else { return Ok(()) };
@@ -161,15 +161,15 @@ fn lock_of(args: &InitArgs, path: &Utf8Path) -> Result<Lockfile, Failure> {
     if path.symlink_metadata().is_ok() {
         write::leads_somewhere(path.as_str())?;
         let lock = locks::read(path)?;
-        tell(format_args!("unchanged  {path}: {}", units::count(lock.models().len(), "model")));
+        print_line(format_args!("unchanged  {path}: {}", units::count(lock.models().len(), "model")));
         return Ok(lock);
     }
     let lock = Lockfile::parse(path.as_str(), EMPTY)?;
     if args.diff {
-        tell(template::difference(path.as_str(), "", EMPTY));
+        print_line(template::difference(path.as_str(), "", EMPTY));
     } else {
         write::create(path, EMPTY, 0o644)?;
-        tell(format_args!("created    {path}: no model yet, and the two commands that add some"));
+        print_line(format_args!("created    {path}: no model yet, and the two commands that add some"));
     }
     Ok(lock)
 }
@@ -233,7 +233,7 @@ fn workflow(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Result<Draft, 
     if let Ok(layers) = layers::of(lock) {
         for (name, size) in layers.above(GHCR_LAYER) {
             let (size, limit) = (units::bytes(size), units::bytes(GHCR_LAYER));
-            tell(format_args!(
+            print_line(format_args!(
                 "warning: ghcr.io accepts layers up to {limit}, and {name} has {size}: \
                  change the registry in {WORKFLOW}"
             ));
@@ -249,7 +249,7 @@ fn workflow(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Result<Draft, 
         && let Some(named) = named_in(DOCKERFILE, DOCKERFILE_IMAGE)
     {
         if args.image.as_ref().is_some_and(|image| *image != named) {
-            tell(format_args!(
+            print_line(format_args!(
                 "warning: the workflow builds {DOCKERFILE}, which names {named}: add --dockerfile to change it"
             ));
         } else {
@@ -328,7 +328,7 @@ fn program_image(args: &InitArgs, path: &str, key: &str) -> Result<String, Failu
 
 fn warn_if_local(image: &str, path: &str) {
     if is_local(image) {
-        tell(format_args!(
+        print_line(format_args!(
             "warning: {path} names {image}, which only this machine has; a runner or a cluster cannot pull it: \
              give --image REGISTRY/NAME"
         ));
@@ -395,9 +395,12 @@ impl Draft {
             Change::Leave(why) => {
                 let is_script = self.mode & 0o111 != 0 && !args.diff;
                 let now = is_script && write::make_executable(path)?;
-                tell(format_args!("unchanged  {path}{why}{}", if now { ": executable again" } else { "" }));
+                print_line(format_args!(
+                    "unchanged  {path}{why}{}",
+                    if now { ": executable again" } else { "" }
+                ));
             }
-            Change::Refuse if args.diff => tell(format_args!(
+            Change::Refuse if args.diff => print_line(format_args!(
                 "stays      {path}: it has other content; --diff --force shows the difference"
             )),
             Change::Refuse => {
@@ -408,22 +411,22 @@ impl Draft {
                 return Err(Failure::new(Code::Usage, why));
             }
             Change::Create(text) | Change::Replace(text) | Change::Update(text) if args.diff => {
-                tell(template::difference(path, there.as_deref().unwrap_or_default(), &text));
+                print_line(template::difference(path, there.as_deref().unwrap_or_default(), &text));
             }
             Change::Create(text) => {
                 write::create(Utf8Path::new(path), &text, self.mode)?;
-                tell(format_args!("created    {path}"));
+                print_line(format_args!("created    {path}"));
             }
             Change::Replace(text) => {
                 write::replace(path, &text)?;
                 if self.mode & 0o111 != 0 {
                     write::make_executable(path)?;
                 }
-                tell(format_args!("replaced   {path}"));
+                print_line(format_args!("replaced   {path}"));
             }
             Change::Update(text) => {
                 write::replace(path, &text)?;
-                tell(format_args!("updated    {path}: only its marked lines; your edits stay"));
+                print_line(format_args!("updated    {path}: only its marked lines; your edits stay"));
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::io::Read;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::arguments::{Locks, Place};
+use super::arguments::{Locks, LocksAndDestination};
 use super::exit::{Code, Failure};
 use provision_core::lockfile::{
     Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection,
@@ -155,7 +155,11 @@ pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
 }
 
 /// Reads the locks of a run; `default` is read if none was given.
-pub fn read_all(place: &Place, default: &str, asking: &mut Access<'_>) -> Result<Texts, Failure> {
+pub fn read_all(
+    place: &LocksAndDestination,
+    default: &str,
+    asking: &mut Access<'_>,
+) -> Result<Texts, Failure> {
     read_locks(&place.locks, Some(&place.dest()), default, asking)
 }
 
@@ -270,7 +274,7 @@ pub fn select<'a>(lock: &'a Lockfile, selection: &Selection) -> Result<Vec<&'a M
 }
 
 /// Checks that the destination is a directory or does not exist yet.
-pub fn check_destination(place: &Place) -> Result<(), Failure> {
+pub fn check_destination(place: &LocksAndDestination) -> Result<(), Failure> {
     let path = &place.dest();
     if path.as_str().is_empty() {
         return Err(Failure::new(Code::Usage, "--dest is empty; give the directory that the models go to"));

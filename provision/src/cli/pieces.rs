@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 
 use super::exit::{Code, Failure};
-use super::{tell, units};
+use super::{print_line, units};
 use provision_core::byte_size::ByteSize;
 use provision_core::digest::Sha256;
 use provision_core::piece_list::{MAX_LIST, PieceList, VERSION};
@@ -66,27 +66,27 @@ fn read(path: &Utf8Path) -> io::Result<Vec<u8>> {
 }
 
 fn print(list: &PieceList, digest: Sha256) {
-    tell(format_args!("version  {VERSION}"));
-    tell(format_args!("file     {}, SHA-256 {}", ByteSize(list.size()).exact(), list.file()));
-    tell(format_args!("list     {}, SHA-256 {digest}", units::count(list.pieces().len(), "piece")));
+    print_line(format_args!("version  {VERSION}"));
+    print_line(format_args!("file     {}, SHA-256 {}", ByteSize(list.size()).exact(), list.file()));
+    print_line(format_args!("list     {}, SHA-256 {digest}", units::count(list.pieces().len(), "piece")));
     for piece in list.pieces() {
-        tell(format_args!("{:>14} {:>8}  {}", piece.range.start, piece.range.len(), piece.sha256));
+        print_line(format_args!("{:>14} {:>8}  {}", piece.range.start, piece.range.len(), piece.sha256));
     }
 }
 
 fn print_json(list: &PieceList, digest: Sha256) {
     let (size, file) = (list.size(), list.file());
-    tell(format_args!(
+    print_line(format_args!(
         "{{\"version\":{VERSION},\"size\":{size},\"sha256\":\"{file}\",\"list\":\"{digest}\",\"pieces\":["
     ));
     let last = list.pieces().len() - 1;
     for (at, piece) in list.pieces().iter().enumerate() {
         let (offset, length, comma) =
             (piece.range.start, piece.range.len(), if at < last { "," } else { "" });
-        tell(format_args!(
+        print_line(format_args!(
             "{{\"offset\":{offset},\"length\":{length},\"sha256\":\"{}\"}}{comma}",
             piece.sha256
         ));
     }
-    tell("]}");
+    print_line("]}");
 }

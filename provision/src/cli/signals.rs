@@ -19,13 +19,13 @@ use super::exit::Code;
 use super::output::{self, ERR, Offer};
 
 /// The time within which a second signal counts as the same request.
-const ONE_WISH: Duration = Duration::from_millis(500);
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 /// The longest time that a run takes to stop. `docker stop` kills after ten seconds.
 const LONGEST_STOP: Duration = Duration::from_secs(8);
 
 /// The request of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum StopRequest {
     /// Stop so that a later run can resume.
     Stop,
     /// The same request again.
@@ -35,11 +35,11 @@ enum Wish {
 }
 
 /// The request of a signal at `now`, after a first one at `first`.
-fn wish(first: Option<Instant>, now: Instant) -> Wish {
+fn request(first: Option<Instant>, now: Instant) -> StopRequest {
     match first {
-        None => Wish::Stop,
-        Some(first) if now.saturating_duration_since(first) < ONE_WISH => Wish::Same,
-        Some(_) => Wish::End,
+        None => StopRequest::Stop,
+        Some(first) if now.saturating_duration_since(first) < SAME_REQUEST => StopRequest::Same,
+        Some(_) => StopRequest::End,
     }
 }
 
@@ -125,8 +125,8 @@ fn receive(set: &libc::sigset_t) {
             continue;
         }
         let now = Instant::now();
-        match wish(first, now) {
-            Wish::Stop => {
+        match request(first, now) {
+            StopRequest::Stop => {
                 first = Some(now);
                 CAUGHT.store(number, Ordering::Relaxed);
                 let Some(run) = &*current_run() else { end("stopped") };
@@ -135,8 +135,8 @@ fn receive(set: &libc::sigset_t) {
                 let text = "stopping; received bytes are kept (repeat to stop at once)\n";
                 let _ = Offer(&ERR).put(text, true);
             }
-            Wish::Same => {}
-            Wish::End => end("stopped at once"),
+            StopRequest::Same => {}
+            StopRequest::End => end("stopped at once"),
         }
     }
 }
@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn fault_85_two_signals_within_half_a_second_are_one_wish() {
         let first = Instant::now();
-        let after = |millis| wish(Some(first), first + Duration::from_millis(millis));
-        assert_eq!(wish(None, first), Wish::Stop);
-        assert_eq!([after(0), after(20), after(499)], [Wish::Same; 3]);
-        assert_eq!([after(500), after(60_000)], [Wish::End; 2]);
+        let after = |millis| request(Some(first), first + Duration::from_millis(millis));
+        assert_eq!(request(None, first), StopRequest::Stop);
+        assert_eq!([after(0), after(20), after(499)], [StopRequest::Same; 3]);
+        assert_eq!([after(500), after(60_000)], [StopRequest::End; 2]);
     }
 }

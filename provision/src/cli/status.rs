@@ -4,7 +4,7 @@
 use super::arguments::{Locks, StatusArgs};
 use super::exit::{Code, Failure};
 use super::locks::{Access, Texts};
-use super::{environment, locks, tell, units};
+use super::{environment, locks, print_line, units};
 use provision_core::byte_size::ByteSize;
 use provision_core::lockfile::Model;
 use provision_disk::{Destination, Found, PartFile};
@@ -32,7 +32,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
             None => ("missing", units::bytes(model.size)),
         };
         let elsewhere = destination.as_ref().and_then(|destination| place_of(destination, model));
-        tell(format_args!("{word:<10} {}  {detail}{}", model.path, elsewhere.unwrap_or_default()));
+        print_line(format_args!("{word:<10} {}  {detail}{}", model.path, elsewhere.unwrap_or_default()));
         total += model.size;
         if word == "installed" {
             (installed, there) = (installed + 1, there + model.size);
@@ -44,7 +44,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
         _ if marker.is_empty() => "is not there",
         _ => "does not vouch for all of them",
     };
-    tell(format_args!(
+    print_line(format_args!(
         "{installed} of {} installed, {} of {}; the marker {} {marked}",
         units::count(models.len(), "file"),
         units::bytes(there),
@@ -79,7 +79,7 @@ fn tell_leftovers(destination: &Destination, texts: &Texts, locks: &Locks) -> Re
         useless.fold(leftovers.unlisted, |(files, bytes), one| (files + 1, bytes + one.bytes));
     if files > 0 {
         let files = units::count(files, "file");
-        tell(format_args!(
+        print_line(format_args!(
             "left over from earlier runs or other locks: {files}, {}; clean --unlisted --dry-run lists them",
             units::bytes(bytes)
         ));

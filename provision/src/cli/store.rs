@@ -7,21 +7,21 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::arguments::{Choice, Output, Patience, Place};
+use super::arguments::{Choice, LocksAndDestination, Output, Patience};
 use super::environment::{self, Network};
 use super::exit::{Code, Failure};
 use super::locks::Access;
 use super::output::escaped;
 use super::progress::{self, Mode, Progress, Verbosity, Work};
 use super::signals::{self, StoppableRun};
-use super::{fetch, locks, say, tell, units};
+use super::{fetch, locks, print_line, say, units};
 use provision_core::event::Observer;
 use provision_core::lockfile::Model;
 use provision_core::model_path::{KEPT_LISTS, ModelPath};
 use provision_core::store_address::StoreAddress;
 use provision_engine::cache::Cache;
 use provision_engine::piece_lists::ListPlaces;
-use provision_engine::store::{self, Having, Held, PushError, PushReport, StoreJob};
+use provision_engine::store::{self, LocalFiles, PushError, PushReport, StoreJob, StoredState};
 use provision_http::HttpClient;
 
 /// Options of `store`.
@@ -70,7 +70,7 @@ struct Common {
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
-    place: Place,
+    place: LocksAndDestination,
     /// The store's address.
     #[arg(
         long,
@@ -100,7 +100,11 @@ fn with_job<T>(
     common: &Common,
     default_lock: &str,
     progress: &Arc<dyn Progress>,
-    work: impl FnOnce(StoreJob<'_>, (&Place, ListPlaces), &tokio::runtime::Runtime) -> Result<T, Failure>,
+    work: impl FnOnce(
+        StoreJob<'_>,
+        (&LocksAndDestination, ListPlaces),
+        &tokio::runtime::Runtime,
+    ) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let (place, mut network) = (common.place.with_installation()?, Network::default());
     let address = StoreAddress::parse(&common.to, &environment::named);
@@ -138,7 +142,7 @@ fn push(args: &PushArgs, default_lock: &str) -> Result<(), Failure> {
             let caches: Result<Vec<_>, _> = opened.chain(own).collect();
             let caches = caches?.into_iter().flatten().collect();
             let lists = [lists.directories, vec![place.dest().join(KEPT_LISTS)]].concat();
-            let having = Having { destination: place.open()?, caches, lists };
+            let having = LocalFiles { destination: place.open()?, caches, lists };
             let paths: Vec<(ModelPath, u64)> =
                 job.models.iter().map(|model| (model.path.clone(), model.size)).collect();
             let store = job.store.to_string();
@@ -230,7 +234,7 @@ fn check(args: &CheckArgs, default_lock: &str) -> Result<(), Failure> {
         let store = job.store.to_string();
         let mut sums = Sums::default();
         let mut files = Vec::new();
-        let mut on_held = |model: &Model, held: Held, list: Option<Held>| {
+        let mut on_held = |model: &Model, held: StoredState, list: Option<StoredState>| {
             let (word, detail) = sums.add(model, &held);
             let list = list.map(|list| sums.add_list(&list));
             if args.json {
@@ -242,14 +246,18 @@ fn check(args: &CheckArgs, default_lock: &str) -> Result<(), Failure> {
                 let size = units::bytes(model.size);
                 let detail = detail.map(|detail| format!(", {detail}")).unwrap_or_default();
                 let list = list.filter(|list| *list != THERE).map(|list| format!(", its piece list: {list}"));
-                tell(format_args!("{word:<8} {}  {size}{detail}{}", model.path, list.unwrap_or_default()));
+                print_line(format_args!(
+                    "{word:<8} {}  {size}{detail}{}",
+                    model.path,
+                    list.unwrap_or_default()
+                ));
             }
         };
         let checked = runtime.block_on(store::check(&job, args.full, &mut on_held));
         checked.map_err(|error| of_store(&store, &error))?;
         if args.json {
             let text = json!({ "version": 1, "store": store, "full": args.full, "files": files });
-            tell(escaped(&format!("{text:#}")));
+            print_line(escaped(&format!("{text:#}")));
         }
         sums.conclude(&store, &job.models, args)
     })
@@ -272,22 +280,22 @@ const THERE: &str = "there";
 
 impl Sums {
     /// Counts a file. Returns its state in a word, and the details.
-    fn add(&mut self, model: &Model, held: &Held) -> (&'static str, Option<String>) {
+    fn add(&mut self, model: &Model, held: &StoredState) -> (&'static str, Option<String>) {
         match held {
-            Held::There => {
+            StoredState::There => {
                 self.there += 1;
                 self.bytes += model.size;
                 (THERE, None)
             }
-            Held::Missing => {
+            StoredState::Missing => {
                 self.missing += 1;
                 ("missing", None)
             }
-            Held::Wrong(found) => {
+            StoredState::Wrong(found) => {
                 self.wrong += 1;
                 ("wrong", Some(format!("has SHA-256 {found}, the lock says {}", model.sha256)))
             }
-            Held::Unknown(error) => {
+            StoredState::Unknown(error) => {
                 self.unknown = Some(code_of([error]));
                 ("unknown", Some(progress::with_short_addresses(&error.to_string())))
             }
@@ -295,15 +303,15 @@ impl Sums {
     }
 
     /// Counts a piece list. Returns its state in a word.
-    fn add_list(&mut self, held: &Held) -> &'static str {
+    fn add_list(&mut self, held: &StoredState) -> &'static str {
         self.lists.1 += 1;
         match held {
-            Held::There => {
+            StoredState::There => {
                 self.lists.0 += 1;
                 THERE
             }
-            Held::Unknown(_) => "unknown",
-            Held::Missing | Held::Wrong(_) => "missing",
+            StoredState::Unknown(_) => "unknown",
+            StoredState::Missing | StoredState::Wrong(_) => "missing",
         }
     }
 
@@ -320,7 +328,7 @@ impl Sums {
                 (_, 0) => String::new(),
                 (there, all) => format!("; {there} of {}", units::count(all, "piece list")),
             };
-            tell(format_args!(
+            print_line(format_args!(
                 "{} of {files} at {store}, {} of {}, {how}{lists}",
                 self.there,
                 units::bytes(self.bytes),

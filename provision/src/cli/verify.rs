@@ -21,7 +21,7 @@ use super::exit::{Code, Failure};
 use super::locks::Access;
 use super::output::escaped;
 use super::progress::{Mode, Verbosity, Work};
-use super::{draw, locks, say, tell, units};
+use super::{draw, locks, print_line, say, units};
 use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
 use provision_core::event::{Event, Observer};
@@ -82,7 +82,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let took = started.elapsed();
     if args.json {
         let seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
-        tell(escaped(&format!("{:#}", as_json(&models, &states, seconds))));
+        print_line(escaped(&format!("{:#}", as_json(&models, &states, seconds))));
     } else {
         models.iter().zip(&states).for_each(|(model, state)| tell_state(args, model, state));
     }
@@ -124,10 +124,10 @@ fn tell_state(args: &VerifyArgs, model: &Model, state: &FileState) {
     match state {
         FileState::Right(hash) if args.output.verbosity() == Verbosity::Verbose => {
             let by = if hash.verified_by == VerifiedBy::Pieces { " (by its piece list)" } else { "" };
-            tell(format_args!("ok       {}{by}", model.path));
+            print_line(format_args!("ok       {}{by}", model.path));
         }
         FileState::Right(_) => {}
-        wrong => tell(format_args!("wrong    {}: {}", model.path, describe(model, wrong))),
+        wrong => print_line(format_args!("wrong    {}: {}", model.path, describe(model, wrong))),
     }
 }
 

@@ -30,12 +30,12 @@ impl Resource {
 
 /// The headers of a request that choose the bytes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct RequestedRange {
     pub(crate) range: Option<String>,
     pub(crate) if_range: Option<String>,
 }
 
-impl Asked {
+impl RequestedRange {
     pub(crate) fn of(request: &Recorded) -> Self {
         Self {
             range: request.range.clone().filter(|_| !request.is_head()),
@@ -207,7 +207,7 @@ pub(crate) fn content_range(range: &Range<u64>, total: impl std::fmt::Display) -
 }
 
 /// The honest answer for a file.
-pub(crate) fn honest(asked: &Asked, resource: &Resource) -> Answer {
+pub(crate) fn honest(asked: &RequestedRange, resource: &Resource) -> Answer {
     let size = resource.content.size();
     let is_unchanged = asked.if_range.as_deref().is_none_or(|tag| {
         // RFC 9110, 13.1.5: a strong comparison; a weak tag never matches.
@@ -250,7 +250,10 @@ mod tests {
 
     fn ask(range: &str, if_range: Option<&str>) -> Answer {
         let resource = Resource { content: Content::generated(1, 100), etag: "\"a\"".to_owned() };
-        honest(&Asked { range: Some(range.to_owned()), if_range: if_range.map(str::to_owned) }, &resource)
+        honest(
+            &RequestedRange { range: Some(range.to_owned()), if_range: if_range.map(str::to_owned) },
+            &resource,
+        )
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use crate::answer::{Answer, Asked, Close, Resource, honest};
+use crate::answer::{Answer, Close, RequestedRange, Resource, honest};
 use crate::content::Content;
-use crate::counters::{Counters, Tally, lock};
+use crate::counters::{Counters, LiveCounters, lock};
 use crate::fault::{Fault, Injection, Rules};
 use crate::request::{Recorded, percent_encode};
 use crate::shape::Shape;
@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     /// Asked in their order if no route matches.
     hosts: Mutex<Vec<Arc<dyn Host>>>,
     pub(crate) signatures: Arc<Signatures>,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) tally: Arc<LiveCounters>,
     rules: Rules,
     shape: Mutex<Shape>,
 }
@@ -202,7 +202,7 @@ impl Shared {
                 if let Some(refusal) = signed.then(|| self.signatures.refusal(request)).flatten() {
                     return Err(refusal);
                 }
-                let mut asked = Asked::of(request);
+                let mut asked = RequestedRange::of(request);
                 if let Some(fault) = fault {
                     fault.prepare(&mut asked, &mut resource);
                 }

@@ -4,13 +4,15 @@
 //! itself: a changed `ETag` is also the one that `If-Range` is compared with. `corrupt` changes the answer that was
 //! made.
 
-use crate::answer::{Answer, Asked, Close, Ending, Framing, HeadFault, Part, Resource, content_range};
+use crate::answer::{
+    Answer, Close, Ending, Framing, HeadFault, Part, RequestedRange, Resource, content_range,
+};
 use crate::content::Content;
 use crate::fault::{Claim, Fault, LOGIN_PAGE, ResetAt};
 
 impl Fault {
     /// Changes the request and the file.
-    pub(crate) fn prepare(&self, asked: &mut Asked, resource: &mut Resource) {
+    pub(crate) fn prepare(&self, asked: &mut RequestedRange, resource: &mut Resource) {
         match self {
             Self::IgnoreRange { .. } | Self::WholeAsRange => asked.range = None,
             Self::IgnoreIfRange if asked.if_range.is_some() => asked.range = None,

@@ -50,7 +50,7 @@ impl Counters {
 
 /// The live counters of an origin.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LiveCounters {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -62,7 +62,7 @@ struct State {
 }
 
 /// Counts one open connection until it is dropped.
-pub(crate) struct OpenGuard(Arc<Tally>);
+pub(crate) struct OpenGuard(Arc<LiveCounters>);
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
@@ -70,7 +70,7 @@ impl Drop for OpenGuard {
     }
 }
 
-impl Tally {
+impl LiveCounters {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let value = change(&mut lock(&self.state));
         self.changed.notify_waiters();

@@ -14,7 +14,7 @@ pub mod modelscope;
 pub mod oci;
 mod signing;
 
-use crate::answer::{Answer, Asked, Resource, honest};
+use crate::answer::{Answer, RequestedRange, Resource, honest};
 use crate::content::Content;
 use crate::request::{Recorded, percent_decode};
 
@@ -36,5 +36,5 @@ fn flag(request: &Recorded, name: &str) -> bool {
 
 /// A file's bytes, as requested, from the host itself.
 fn serve(request: &Recorded, content: &Content, etag: String) -> Answer {
-    honest(&Asked::of(request), &Resource { content: content.clone(), etag })
+    honest(&RequestedRange::of(request), &Resource { content: content.clone(), etag })
 }

@@ -7,7 +7,7 @@ use provision_core::event::{Event, Outcome};
 use provision_core::redact::Redactor;
 use provision_core::store_address::StoreAddress;
 use provision_http::Secret;
-use provision_http::s3::{CredentialsProvider, Providing, S3Credentials};
+use provision_http::s3::{CredentialsFuture, CredentialsProvider, S3Credentials};
 use provision_http::service::Services;
 use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, When};
@@ -105,7 +105,7 @@ fn keys() -> S3Credentials {
 }
 
 impl CredentialsProvider for Keys {
-    fn credentials<'a>(&'a self, _: &'a dyn Services, _: Option<&'a S3Credentials>) -> Providing<'a> {
+    fn credentials<'a>(&'a self, _: &'a dyn Services, _: Option<&'a S3Credentials>) -> CredentialsFuture<'a> {
         Box::pin(std::future::ready(Ok(Some(keys()))))
     }
 

@@ -125,7 +125,7 @@ impl PartFile {
         method: &mut CopyMethod,
     ) -> Result<(), CopyError> {
         let mut bytes = vec![0; block.len() as usize];
-        self.bring(source, (block.start, block.start), &mut bytes, method)?;
+        self.copy_bytes(source, (block.start, block.start), &mut bytes, method)?;
         self.track_write(block.start, &bytes);
         // Bytes behind them are hashed when the part is verified, which can be stopped.
         self.hash_next(block.start, &bytes);
@@ -133,7 +133,7 @@ impl PartFile {
     }
 
     /// Copies bytes from the source's place `from` to `to`, and reads them into `bytes`. With a reflink they are there.
-    pub(super) fn bring(
+    pub(super) fn copy_bytes(
         &self,
         source: &SourceFile,
         (from, to): (u64, u64),

@@ -162,8 +162,8 @@ impl PartFile {
             // Equal lengths: the rest of the longer one finds a new companion.
             let most = second.as_ref().map_or(u64::MAX, Lane::left).min(a.left()).min(BLOCK as u64);
             let is_read = [
-                a.bring(job, most as usize, &mut method)?,
-                second.as_mut().map_or(Ok(false), |b| b.bring(job, most as usize, &mut method))?,
+                a.copy_next(job, most as usize, &mut method)?,
+                second.as_mut().map_or(Ok(false), |b| b.copy_next(job, most as usize, &mut method))?,
             ];
             match (is_read, &mut second) {
                 ([true, true], Some(b)) => {
@@ -208,10 +208,10 @@ impl Lane<'_> {
     }
 
     /// Copies the next bytes. Returns false if the source lacks them.
-    fn bring(&mut self, job: &Job<'_>, len: usize, method: &mut CopyMethod) -> Result<bool, CopyError> {
+    fn copy_next(&mut self, job: &Job<'_>, len: usize, method: &mut CopyMethod) -> Result<bool, CopyError> {
         self.block.resize(len, 0);
         let places = (self.copy.at + self.done, self.range.start + self.done);
-        match self.part.bring(self.copy.source, places, &mut self.block, method) {
+        match self.part.copy_bytes(self.copy.source, places, &mut self.block, method) {
             Ok(()) => {}
             Err(CopyError::Source(error)) => {
                 // A place behind the end of the file that was opened was never there.

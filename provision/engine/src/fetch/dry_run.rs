@@ -35,7 +35,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
         cache: cache.as_ref(),
         cache_shares_disk: cache.as_ref().is_some_and(shares_disk),
         other_cache: other_cache.as_ref(),
-        shelves: &job.shelves(),
+        store_directories: &job.store_directories(),
         stores: stores.as_ref(),
     };
     // A destination that does not exist yet will lie on its parent's disk.
@@ -106,7 +106,7 @@ pub(super) fn without_writing(
             cache: None,
             cache_shares_disk: false,
             other_cache: None,
-            shelves: &[],
+            store_directories: &[],
             stores: None,
         },
         observer: &*job.observer,

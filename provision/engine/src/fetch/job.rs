@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
 use super::local::Local;
-use super::shelf::Shelf;
+use super::shelf::StoreDirectory;
 use super::stores::Stores;
 use crate::piece_lists::{ListPlaces, PieceLists};
 use crate::transfer::TransferConfig;
@@ -101,8 +101,8 @@ impl Job<'_> {
     }
 
     /// The stores that are directories.
-    pub(super) fn shelves(&self) -> Vec<Shelf> {
-        self.stores.iter().filter_map(Shelf::of).collect()
+    pub(super) fn store_directories(&self) -> Vec<StoreDirectory> {
+        self.stores.iter().filter_map(StoreDirectory::of).collect()
     }
 
     /// Other programs' stores; `destination` is this job's, if it exists.

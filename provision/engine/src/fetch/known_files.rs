@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::local::{LocalSources, OtherCache};
-use super::shelf::Shelf;
+use super::shelf::StoreDirectory;
 use crate::cache::Cache;
 use crate::marker::Marker;
 use provision_core::digest::Sha256;
@@ -22,7 +22,7 @@ use provision_disk::{Destination, SourceFile};
 
 /// A file on this machine. The first ones come first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Place {
+pub(super) enum FileLocation {
     /// Below the destination.
     Installed(ModelPath),
     /// An object of the run's own cache, or of the other one.
@@ -34,7 +34,7 @@ pub(super) enum Place {
 /// A place, and whether its file is known by more than its length.
 #[derive(Debug, Clone)]
 pub(super) struct KnownFile {
-    pub(super) place: Place,
+    pub(super) place: FileLocation,
     /// The file of the run whose name it has.
     pub(super) name_of: Option<FileIndex>,
     pub(super) is_named: bool,
@@ -47,8 +47,8 @@ pub(super) struct KnownFiles<'a> {
     /// The run's files that are wanted, by path.
     wanted: HashMap<&'a ModelPath, (FileIndex, Sha256)>,
     digests: HashSet<Sha256>,
-    by_digest: HashMap<(Sha256, u64), Vec<Place>>,
-    by_size: HashMap<u64, Vec<Place>>,
+    by_digest: HashMap<(Sha256, u64), Vec<FileLocation>>,
+    by_size: HashMap<u64, Vec<FileLocation>>,
 }
 
 impl<'a> KnownFiles<'a> {
@@ -69,7 +69,7 @@ impl<'a> KnownFiles<'a> {
         let others = destination.and_then(|destination| Marker::all(destination).ok()).unwrap_or_default();
         for marker in std::iter::once(marker).chain(others.iter().map(|(_, marker)| marker)) {
             for (path, size, sha256) in marker.files() {
-                known.add((sha256, size), Place::Installed(path.clone()));
+                known.add((sha256, size), FileLocation::Installed(path.clone()));
             }
         }
         for model in models {
@@ -78,7 +78,7 @@ impl<'a> KnownFiles<'a> {
         known
     }
 
-    fn add(&mut self, file: (Sha256, u64), place: Place) {
+    fn add(&mut self, file: (Sha256, u64), place: FileLocation) {
         let places = self.by_digest.entry(file).or_default();
         if !places.contains(&place) {
             places.push(place);
@@ -86,34 +86,34 @@ impl<'a> KnownFiles<'a> {
     }
 
     fn add_model(&mut self, model: &Model) {
-        let installed = Place::Installed(model.path.clone());
+        let installed = FileLocation::Installed(model.path.clone());
         if !self.wanted.contains_key(&model.path) {
             self.add((model.sha256, model.size), installed);
         } else if let Some(size) = self.size_of(&installed) {
             // An earlier version whose marker is gone, such as after a kill.
             self.by_size.entry(size).or_default().push(installed);
         }
-        if let Some(baked) = self.sources.baked_path(model).map(Place::At)
+        if let Some(baked) = self.sources.baked_path(model).map(FileLocation::At)
             && let Some(size) = self.size_of(&baked)
         {
             self.by_size.entry(size).or_default().push(baked);
         }
     }
 
-    fn size_of(&self, place: &Place) -> Option<u64> {
+    fn size_of(&self, place: &FileLocation) -> Option<u64> {
         Some(self.open(place)?.stamp().size)
     }
 
     /// Opens the file, to read it. A file that cannot be read has nothing to give.
-    pub(super) fn open(&self, place: &Place) -> Option<SourceFile> {
+    pub(super) fn open(&self, place: &FileLocation) -> Option<SourceFile> {
         let opened = match place {
-            Place::Installed(path) => SourceFile::open_below_or_linked(self.destination?, path),
-            Place::Cached { is_other, sha256, size } => {
+            FileLocation::Installed(path) => SourceFile::open_below_or_linked(self.destination?, path),
+            FileLocation::Cached { is_other, sha256, size } => {
                 let other = || self.sources.other_cache.map(OtherCache::cache);
                 let cache = if *is_other { other() } else { self.sources.cache };
                 cache?.find_object(sha256, *size)
             }
-            Place::At(path) => SourceFile::open(path),
+            FileLocation::At(path) => SourceFile::open(path),
         };
         opened.ok().flatten()
     }
@@ -130,8 +130,8 @@ impl<'a> KnownFiles<'a> {
     }
 
     /// `None` for a wanted file in its own place: it is damaged, and its list says nothing about which bytes are right.
-    fn known(&self, place: Place, is_named: bool, list: &PieceList) -> Option<KnownFile> {
-        let path = if let Place::Installed(path) = &place { Some(path) } else { None };
+    fn known(&self, place: FileLocation, is_named: bool, list: &PieceList) -> Option<KnownFile> {
+        let path = if let FileLocation::Installed(path) = &place { Some(path) } else { None };
         let wanted = path.and_then(|path| self.wanted.get(path));
         let is_own = wanted.is_some_and(|(_, sha256)| *sha256 == list.file());
         (!is_own).then(|| KnownFile { name_of: wanted.map(|(index, _)| *index), place, is_named })
@@ -142,13 +142,16 @@ impl<'a> KnownFiles<'a> {
         let (sha256, size) = (list.file(), list.size());
         let cached = [(self.sources.cache, false), (self.sources.other_cache.map(OtherCache::cache), true)];
         let cached = cached.into_iter().filter_map(|(cache, is_other): (Option<&Cache>, bool)| {
-            cache.map(|_| Place::Cached { is_other, sha256, size })
+            cache.map(|_| FileLocation::Cached { is_other, sha256, size })
         });
-        let shelved = self.sources.shelves.iter().filter(|shelf| !shelf.is_out());
-        let shelved = shelved.map(|shelf: &Shelf| Place::At(shelf.path_of_digest(&sha256)));
+        let stored =
+            self.sources.store_directories.iter().filter(|store_directory| !store_directory.is_out());
+        let stored = stored.map(|store_directory: &StoreDirectory| {
+            FileLocation::At(store_directory.path_of_digest(&sha256))
+        });
         let of_size = self.by_size.get(&size).into_iter().flatten().cloned();
         // Those of a wanted file have been tried, and are damaged.
-        let by_name = cached.chain(shelved).filter(|_| !self.digests.contains(&sha256));
+        let by_name = cached.chain(stored).filter(|_| !self.digests.contains(&sha256));
         let by_name = by_name.map(|place| (place, true));
         let others = by_name.chain(of_size.map(|place| (place, false)));
         let others = others.filter_map(|(place, is_named)| self.known(place, is_named, list));
@@ -156,12 +159,12 @@ impl<'a> KnownFiles<'a> {
     }
 
     /// The path of a place, for messages.
-    pub(super) fn path_of(&self, place: &Place) -> Utf8PathBuf {
+    pub(super) fn path_of(&self, place: &FileLocation) -> Utf8PathBuf {
         let below = |destination: &Destination, path: &ModelPath| destination.path_of(path);
         match place {
-            Place::Installed(path) => self.destination.map(|destination| below(destination, path)),
-            Place::Cached { .. } => self.open(place).map(|file| file.path().to_owned()),
-            Place::At(path) => Some(path.clone()),
+            FileLocation::Installed(path) => self.destination.map(|destination| below(destination, path)),
+            FileLocation::Cached { .. } => self.open(place).map(|file| file.path().to_owned()),
+            FileLocation::At(path) => Some(path.clone()),
         }
         .unwrap_or_else(|| Utf8Path::new("").to_owned())
     }

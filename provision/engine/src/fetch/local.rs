@@ -11,7 +11,7 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
-use super::shelf::{Shelf, without_path};
+use super::shelf::{StoreDirectory, without_path};
 use super::stores::{FoundFile, Likeness, Reuse, Stores};
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
@@ -66,7 +66,7 @@ pub(super) struct LocalSources<'a> {
     /// The cache lies on the destination's file system, so a cached file needs no further space.
     pub(super) cache_shares_disk: bool,
     pub(super) other_cache: Option<&'a OtherCache>,
-    pub(super) shelves: &'a [Shelf],
+    pub(super) store_directories: &'a [StoreDirectory],
     pub(super) stores: Option<&'a Stores<'a>>,
 }
 
@@ -111,7 +111,7 @@ pub(super) enum CandidateKind {
     Cache,
     OtherCache,
     /// A file under its digest: the store's number, or `None` for a directory that the lock names.
-    Shelf(Option<usize>),
+    StoreDirectory(Option<usize>),
     Store {
         store: usize,
         likeness: Likeness,
@@ -123,7 +123,7 @@ impl Candidate {
     pub(super) fn is_link(&self) -> bool {
         match self.kind {
             CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
-            CandidateKind::Cache | CandidateKind::OtherCache | CandidateKind::Shelf(_) => false,
+            CandidateKind::Cache | CandidateKind::OtherCache | CandidateKind::StoreDirectory(_) => false,
             CandidateKind::Store { as_link, .. } => as_link,
         }
     }
@@ -181,7 +181,7 @@ impl LocalSources<'_> {
         candidates.extend(
             other.map(|source| Candidate { path: source.path().to_owned(), kind: CandidateKind::OtherCache }),
         );
-        candidates.extend(self.shelved(model, observer));
+        candidates.extend(self.stored(model, observer));
         if let (Some(stores), true) = (self.stores, candidates.is_empty()) {
             candidates.extend(stores.find(model).into_iter().map(Candidate::of_store));
         }
@@ -194,35 +194,37 @@ impl LocalSources<'_> {
             CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
             CandidateKind::Cache => self.cache_shares_disk,
             CandidateKind::OtherCache => self.other_cache.is_some_and(|other| other.shares_disk),
-            CandidateKind::Shelf(_) => false,
+            CandidateKind::StoreDirectory(_) => false,
             CandidateKind::Store { as_link, .. } => as_link,
         }
     }
 
     /// The files in the directories of the stores and of the lock.
-    fn shelved(&self, model: &Model, observer: &dyn Observer) -> Vec<Candidate> {
-        let of_stores = self.shelves.iter().enumerate();
-        let of_stores = of_stores.map(|(number, shelf)| (shelf.path_of(model), Some((number, shelf))));
+    fn stored(&self, model: &Model, observer: &dyn Observer) -> Vec<Candidate> {
+        let of_stores = self.store_directories.iter().enumerate();
+        let of_stores = of_stores.map(|(number, store_directory)| {
+            (store_directory.path_of(model), Some((number, store_directory)))
+        });
         let of_lock = model.sources.iter().filter_map(|source| Some((source.file()?, None)));
         let mut found = Vec::new();
-        for (path, shelf) in of_stores.chain(of_lock) {
-            if shelf.is_some_and(|(_, shelf)| shelf.is_out()) {
+        for (path, store_directory) in of_stores.chain(of_lock) {
+            if store_directory.is_some_and(|(_, store_directory)| store_directory.is_out()) {
                 continue;
             }
             let why = match SourceFile::open(&path) {
                 Ok(None) => continue,
                 Ok(Some(source)) if source.stamp().size == model.size => {
-                    let kind = CandidateKind::Shelf(shelf.map(|(number, _)| number));
+                    let kind = CandidateKind::StoreDirectory(store_directory.map(|(number, _)| number));
                     found.push(Candidate { path, kind });
                     continue;
                 }
                 // As over http: the store does not have this file.
-                Ok(Some(_)) if shelf.is_some() => continue,
+                Ok(Some(_)) if store_directory.is_some() => continue,
                 Ok(Some(source)) => other_size(source.stamp().size, model),
                 Err(error) => reason(&error),
             };
-            match shelf {
-                Some((_, shelf)) => shelf.leave_out(&path, &why, observer),
+            match store_directory {
+                Some((_, store_directory)) => store_directory.leave_out(&path, &why, observer),
                 None => warn_unused(observer, &path, &why),
             }
         }
@@ -269,7 +271,7 @@ pub(super) struct LocalCopier<'a> {
     pub(super) part_names: &'a PartNames,
     pub(super) cache: Option<&'a Cache>,
     pub(super) other_cache: Option<&'a Cache>,
-    pub(super) shelves: &'a [Shelf],
+    pub(super) store_directories: &'a [StoreDirectory],
     pub(super) stores: Option<&'a Stores<'a>>,
     pub(super) lists: &'a PieceLists,
     /// Gets the wrong copies of which no piece was taken.
@@ -316,7 +318,7 @@ impl LocalCopier<'_> {
 
     /// Opens a candidate that is not known to be wrong.
     fn open(&self, model: &Model, candidate: &Candidate) -> Option<SourceFile> {
-        if self.shelf_of(candidate).is_some_and(Shelf::is_out)
+        if self.store_directory_of(candidate).is_some_and(StoreDirectory::is_out)
             || self
                 .store_of(candidate)
                 .is_some_and(|(stores, _)| stores.is_other(&candidate.path, &model.sha256))
@@ -345,7 +347,7 @@ impl LocalCopier<'_> {
             // The time of last use only matters to pruning.
             let _ = cache.touch(&model.sha256);
         }
-        if let CandidateKind::Shelf(_) = candidate.kind {
+        if let CandidateKind::StoreDirectory(_) = candidate.kind {
             let name = format!("file://{}", candidate.path.parent().unwrap_or(&candidate.path));
             return CopyOutcome::Reused(installed, candidate.path, name);
         }
@@ -376,7 +378,7 @@ impl LocalCopier<'_> {
             error => error.into_store_error(),
         };
         let path = &candidate.path;
-        let shelf = self.shelf_of(candidate);
+        let store_directory = self.store_directory_of(candidate);
         let is_wrong = matches!(error, StoreError::Mismatch { .. } | StoreError::WrongPieces { .. });
         if is_wrong {
             if let (StoreError::Mismatch { found, .. }, Some((stores, _))) =
@@ -387,12 +389,12 @@ impl LocalCopier<'_> {
             if candidate.is_unlike() {
                 return;
             }
-            if let Some(shelf) = shelf {
-                shelf.has_wrong(model, target.list.as_deref(), &file, &error);
+            if let Some(store_directory) = store_directory {
+                store_directory.has_wrong(model, target.list.as_deref(), &file, &error);
             }
         }
-        match shelf {
-            Some(shelf) => shelf.leave_out(path, &reason(&error), self.observer),
+        match store_directory {
+            Some(store_directory) => store_directory.leave_out(path, &reason(&error), self.observer),
             None => warn_unused(self.observer, path, &reason(&error)),
         }
         let is_used = is_compared && target.part.is_some();
@@ -409,9 +411,9 @@ impl LocalCopier<'_> {
     }
 
     /// The store that is a directory and has the candidate.
-    fn shelf_of(&self, candidate: &Candidate) -> Option<&Shelf> {
-        let CandidateKind::Shelf(number) = candidate.kind else { return None };
-        self.shelves.get(number?)
+    fn store_directory_of(&self, candidate: &Candidate) -> Option<&StoreDirectory> {
+        let CandidateKind::StoreDirectory(number) = candidate.kind else { return None };
+        self.store_directories.get(number?)
     }
 
     /// The other program's store that has the candidate, with its number.
@@ -423,7 +425,7 @@ impl LocalCopier<'_> {
     /// The cache that has the candidate.
     fn cache_of(&self, candidate: &Candidate) -> Option<&Cache> {
         match candidate.kind {
-            CandidateKind::Baked(_) | CandidateKind::Shelf(_) | CandidateKind::Store { .. } => None,
+            CandidateKind::Baked(_) | CandidateKind::StoreDirectory(_) | CandidateKind::Store { .. } => None,
             CandidateKind::Cache => self.cache,
             CandidateKind::OtherCache => self.other_cache,
         }
@@ -517,7 +519,7 @@ impl LocalCopier<'_> {
                 (Some(installed), Outcome::Linked)
             }
             CandidateKind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
-            CandidateKind::Shelf(_) => (None, Outcome::Reused),
+            CandidateKind::StoreDirectory(_) => (None, Outcome::Reused),
             CandidateKind::Cache | CandidateKind::OtherCache => (link(LinkedFile::OfCache)?, Outcome::Cached),
             CandidateKind::Store { likeness, as_link, .. } => {
                 let linked = if as_link { link(LinkedFile::OfStore)? } else { None };

@@ -15,7 +15,7 @@ use super::plan::Planner;
 use super::report::{FileReport, Report};
 use super::reused_pieces::PieceReuse;
 use super::run_state::RunState;
-use super::shelf::Shelf;
+use super::shelf::StoreDirectory;
 use super::stores::Stores;
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
@@ -40,7 +40,7 @@ pub(super) struct Opened<'j> {
     pub(super) cache: Option<Cache>,
     cache_shares_disk: bool,
     other_cache: Option<OtherCache>,
-    shelves: Vec<Shelf>,
+    store_directories: Vec<StoreDirectory>,
     stores: Option<Stores<'j>>,
     /// Local copies that were wrong.
     wrong_copies: Mutex<Vec<WrongCopy>>,
@@ -95,7 +95,7 @@ impl<'j> Opened<'j> {
             cache,
             cache_shares_disk,
             other_cache,
-            shelves: job.shelves(),
+            store_directories: job.store_directories(),
             stores,
             wrong_copies: Mutex::default(),
             free,
@@ -104,8 +104,8 @@ impl<'j> Opened<'j> {
     }
 
     /// The failures of the stores that are directories, for a model that they had with other bytes.
-    pub(super) fn failed_shelves(&self, model: &Model) -> Vec<Attempt> {
-        self.shelves.iter().filter_map(|shelf| shelf.failure(model)).collect()
+    pub(super) fn failed_store_directories(&self, model: &Model) -> Vec<Attempt> {
+        self.store_directories.iter().filter_map(|store_directory| store_directory.failure(model)).collect()
     }
 
     pub(super) fn sources(&self) -> LocalSources<'_> {
@@ -114,7 +114,7 @@ impl<'j> Opened<'j> {
             cache: self.cache.as_ref(),
             cache_shares_disk: self.cache_shares_disk,
             other_cache: self.other_cache.as_ref(),
-            shelves: &self.shelves,
+            store_directories: &self.store_directories,
             stores: self.stores.as_ref(),
         }
     }
@@ -138,7 +138,7 @@ impl<'j> Opened<'j> {
             part_names: &self.part_names,
             cache: self.cache.as_ref(),
             other_cache: self.other_cache.as_ref().map(OtherCache::cache),
-            shelves: &self.shelves,
+            store_directories: &self.store_directories,
             stores: self.stores.as_ref(),
             lists: &self.lists,
             wrong: &self.wrong_copies,

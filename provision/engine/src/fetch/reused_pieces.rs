@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::job::Job;
-use super::known_files::{KnownFile, KnownFiles, Place};
+use super::known_files::{FileLocation, KnownFile, KnownFiles};
 use super::local::{LocalSources, WrongCopy};
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
@@ -88,18 +88,18 @@ struct Found {
 
 /// The first bytes of pieces that files did not have where their lists say. A file with several of them is left out.
 #[derive(Default)]
-struct LeftOut(Mutex<HashMap<Place, HashSet<u64>>>);
+struct LeftOut(Mutex<HashMap<FileLocation, HashSet<u64>>>);
 
 impl LeftOut {
-    fn contains(&self, place: &Place) -> bool {
+    fn contains(&self, place: &FileLocation) -> bool {
         lock(&self.0).get(place).is_some_and(|wrong| wrong.len() >= MOST_WRONG)
     }
 
-    fn has(&self, place: &Place, at: u64) -> bool {
+    fn has(&self, place: &FileLocation, at: u64) -> bool {
         lock(&self.0).get(place).is_some_and(|wrong| wrong.contains(&at))
     }
 
-    fn add(&self, place: &Place, wrong: impl Iterator<Item = u64>) {
+    fn add(&self, place: &FileLocation, wrong: impl Iterator<Item = u64>) {
         let mut wrong = wrong.peekable();
         if wrong.peek().is_some() {
             lock(&self.0).entry(place.clone()).or_default().extend(wrong);
@@ -199,7 +199,8 @@ impl<'a> PieceReuse<'a> {
             let index = file.download.index;
             let mut of_this = lock(&copies).remove(&index).unwrap_or_default();
             if !replaced.contains(&index)
-                && let Some(in_place) = self.known.open(&Place::Installed(self.models[index].path.clone()))
+                && let Some(in_place) =
+                    self.known.open(&FileLocation::Installed(self.models[index].path.clone()))
             {
                 let wrong = damaged.wrong.get(&index).map(Vec::as_slice);
                 self.copy_at_own_offsets(file, &in_place, wrong)?;

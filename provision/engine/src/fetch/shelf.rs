@@ -17,7 +17,7 @@ use provision_core::store_address::StoreAddress;
 use provision_disk::{SourceFile, StoreError};
 
 /// A store that is a directory: it has each file under its digest.
-pub(super) struct Shelf {
+pub(super) struct StoreDirectory {
     directory: Utf8PathBuf,
     /// It had wrong bytes, or could not be read. Said once; the run goes on without it.
     is_out: AtomicBool,
@@ -28,7 +28,7 @@ pub(super) struct Shelf {
 /// The piece that has other bytes, if its list tells, the digest that it should have, and that of its bytes.
 type WrongBytes = (Option<ByteRange>, Sha256, Sha256);
 
-impl Shelf {
+impl StoreDirectory {
     /// The store at an address; `None` if that is no directory.
     pub(super) fn of(address: &StoreAddress) -> Option<Self> {
         let StoreAddress::Directory(directory) = address else { return None };

@@ -20,7 +20,7 @@ use provision_core::lockfile::Model;
 use provision_disk::Destination;
 
 mod walk;
-use walk::{StoreFile, Wanted};
+use walk::{StoreFile, WantedFiles};
 
 /// The most files that are read for one model although neither their digest nor their name is the model's.
 const MOST_OTHERS: u64 = 4;
@@ -163,13 +163,13 @@ impl<'a> Stores<'a> {
         })
     }
 
-    fn wanted(&self) -> Wanted {
+    fn wanted(&self) -> WantedFiles {
         use std::os::unix::fs::MetadataExt as _;
         let id = |model: &&Model| {
             let found = self.destination.as_ref()?.path_of(&model.path).symlink_metadata().ok()?;
             Some((found.dev(), found.ino()))
         };
-        Wanted {
+        WantedFiles {
             digests: self.models.iter().map(|model| model.sha256).collect(),
             // An empty file is made faster than it is found.
             sizes: self.models.iter().map(|model| model.size).filter(|size| *size > 0).collect(),
@@ -177,7 +177,7 @@ impl<'a> Stores<'a> {
         }
     }
 
-    fn search(&self, store: &Store, wanted: &Wanted) -> Searched {
+    fn search(&self, store: &Store, wanted: &WantedFiles) -> Searched {
         let files = match walk::search(&store.path, wanted, || !*self.interrupted.borrow()) {
             Ok(search) => {
                 if let Some((path, error)) = search.unread {

@@ -4,7 +4,7 @@ use camino::Utf8Path;
 
 use super::report::FileReport;
 use provision_core::event::{Event, Observer, Outcome};
-use provision_core::first_names::first_names;
+use provision_core::first_names::shortened_list;
 use provision_core::lockfile::Model;
 use provision_core::safetensors;
 use provision_disk::{Destination, StoreError};
@@ -29,7 +29,7 @@ pub(super) fn warn_of_pickles(models: &[&Model], observer: &dyn Observer) {
     if pickles.is_empty() {
         return;
     }
-    let names = first_names(pickles, NAMED);
+    let names = shortened_list(pickles, NAMED);
     let message = format!(
         "{names}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can"
     );

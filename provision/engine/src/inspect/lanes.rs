@@ -27,7 +27,7 @@ pub(super) struct Hooks<'a> {
 }
 
 /// A file to compare.
-struct Subject<'a> {
+struct ComparedFile<'a> {
     target: &'a HashTarget<'a>,
     list: Arc<PieceList>,
     verified_by: VerifiedBy,
@@ -68,7 +68,7 @@ pub(super) fn compare(
     let mut runs = Vec::new();
     let mut subjects = Vec::with_capacity(targets.len());
     for (at, target) in targets.iter().enumerate() {
-        let mut subject = Subject::new(inspection, target);
+        let mut subject = ComparedFile::new(inspection, target);
         let first = runs.len();
         subject.cut(at, inspection.threads, &mut runs);
         subject.progress.get_mut().unwrap_or_else(PoisonError::into_inner).left = runs.len() - first;
@@ -77,7 +77,7 @@ pub(super) fn compare(
     let in_pairs =
         |queue: &Queue<'_, Run>| Reader { inspection, subjects: &subjects, queue, hooks }.read_in_pairs();
     workers::each_in_pairs(&runs, |run| run.rank, inspection.threads, &in_pairs);
-    let state = |subject: Subject<'_>| {
+    let state = |subject: ComparedFile<'_>| {
         let progress = subject.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
         progress.state.unwrap_or(FileState::Missing)
     };
@@ -87,7 +87,7 @@ pub(super) fn compare(
 /// A thread that hashes two runs at a time.
 struct Reader<'a> {
     inspection: &'a Inspection<'a>,
-    subjects: &'a [Subject<'a>],
+    subjects: &'a [ComparedFile<'a>],
     queue: &'a Queue<'a, Run>,
     hooks: Hooks<'a>,
 }
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> Subject<'a> {
+impl<'a> ComparedFile<'a> {
     fn new(inspection: &Inspection<'_>, target: &'a HashTarget<'a>) -> Self {
         let model = target.model;
         // A list is looked up, and missed, only if there is a file to compare it with.
@@ -238,7 +238,7 @@ impl<'a> Subject<'a> {
 
 /// A run that is being read.
 struct Lane<'a> {
-    subject: &'a Subject<'a>,
+    subject: &'a ComparedFile<'a>,
     file: Arc<SourceFile>,
     /// The pieces that are not compared, the first of which is being read.
     pieces: std::ops::Range<usize>,
@@ -255,7 +255,7 @@ struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn new(subject: &'a Subject<'a>, run: &Run, file: Arc<SourceFile>) -> Self {
+    fn new(subject: &'a ComparedFile<'a>, run: &Run, file: Arc<SourceFile>) -> Self {
         let pieces = run.pieces.clone();
         Self {
             at: subject.list.pieces().get(pieces.start).map_or(0, |piece| piece.range.start),

@@ -36,9 +36,9 @@ const SOON: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The network of a run.
-pub(super) struct Asking {
+pub(super) struct ListDownloader {
     origin: Arc<HttpClient>,
-    places: Vec<Place>,
+    places: Vec<ListSource>,
     interrupted: watch::Receiver<bool>,
     /// The lists that were asked for.
     asked: Mutex<HashSet<Sha256>>,
@@ -46,7 +46,7 @@ pub(super) struct Asking {
 }
 
 /// A place that is asked.
-struct Place {
+struct ListSource {
     at: At,
     /// It has failed. The run goes on without it.
     is_out: AtomicBool,
@@ -58,7 +58,7 @@ enum At {
     Lock(SourceUrl),
 }
 
-impl Place {
+impl ListSource {
     fn new(at: At) -> Self {
         Self { at, is_out: AtomicBool::new(false) }
     }
@@ -93,7 +93,7 @@ enum Answer {
     Failed(String),
 }
 
-impl Asking {
+impl ListDownloader {
     pub(super) fn new(
         origin: Arc<HttpClient>,
         stores: &[StoreAddress],
@@ -101,8 +101,8 @@ impl Asking {
         interrupted: watch::Receiver<bool>,
     ) -> Self {
         let stores = stores.iter().filter(|store| !matches!(store, StoreAddress::Directory(_)));
-        let stores = stores.map(|store| Place::new(At::Store(store.clone())));
-        let places = stores.chain(locks.iter().map(|lock| Place::new(At::Lock(lock.clone())))).collect();
+        let stores = stores.map(|store| ListSource::new(At::Store(store.clone())));
+        let places = stores.chain(locks.iter().map(|lock| ListSource::new(At::Lock(lock.clone())))).collect();
         let memory = Arc::new(Semaphore::new(BUDGET as usize));
         Self { origin, places, interrupted, asked: Mutex::default(), memory }
     }
@@ -162,9 +162,10 @@ impl PieceLists {
     /// Fetches the lists of `models` that this machine lacks, and keeps them. A list that cannot be fetched is a
     /// warning.
     pub async fn fetch(self: &Arc<Self>, models: &[&Model]) {
-        let Some(asking) = &self.asking else { return };
+        let Some(downloader) = &self.downloader else { return };
         let is_lacking = |model: &&&Model| {
-            let is_lacking = |pin| !asking.is_stopped() && self.of(model).is_none() && asking.is_new(&pin);
+            let is_lacking =
+                |pin| !downloader.is_stopped() && self.of(model).is_none() && downloader.is_new(&pin);
             model.pieces.is_some_and(is_lacking)
         };
         let lacking: Vec<&Model> =
@@ -181,7 +182,7 @@ impl PieceLists {
             }
             while tasks.join_next().await.is_some() {}
         };
-        let mut interrupted = asking.interrupted.clone();
+        let mut interrupted = downloader.interrupted.clone();
         tokio::select! {
             () = fetching => {}
             () = stop_requested(&mut interrupted) => {}
@@ -190,16 +191,16 @@ impl PieceLists {
     }
 
     async fn fetch_one(&self, model: &Model, end: Instant) {
-        let (Some(asking), Some(pin)) = (&self.asking, model.pieces) else { return };
+        let (Some(downloader), Some(pin)) = (&self.downloader, model.pieces) else { return };
         let most = PieceList::max_bytes(model.size);
-        let memory = asking.memory.acquire_many((most >> 10).min(BUDGET) as u32).await;
-        let answer = tokio::time::timeout_at(end, self.search(asking, model, &pin, most)).await;
+        let memory = downloader.memory.acquire_many((most >> 10).min(BUDGET) as u32).await;
+        let answer = tokio::time::timeout_at(end, self.search(downloader, model, &pin, most)).await;
         drop(memory);
         let name = || format!("{DIRECTORY}/{pin}");
         match answer {
             Ok(Answer::Done) => {}
             Ok(Answer::Nowhere) => {
-                let places = if asking.places.is_empty() { "" } else { " or where else this run looks" };
+                let places = if downloader.places.is_empty() { "" } else { " or where else this run looks" };
                 self.note(Cause::Missing, model, || format!("{} is not beside the lock{places}", name()));
             }
             Ok(Answer::Failed(why)) => self.note(Cause::Unfetched, model, || why),
@@ -207,11 +208,11 @@ impl PieceLists {
         }
     }
 
-    async fn search(&self, asking: &Asking, model: &Model, pin: &Sha256, most: u64) -> Answer {
+    async fn search(&self, downloader: &ListDownloader, model: &Model, pin: &Sha256, most: u64) -> Answer {
         let mut answer = Answer::Nowhere;
-        for place in asking.places.iter().filter(|place| !place.is_out()) {
+        for place in downloader.places.iter().filter(|place| !place.is_out()) {
             let Some(url) = place.url_of(pin) else { continue };
-            match asking.ask(&url, most).await {
+            match downloader.ask(&url, most).await {
                 Ok(bytes) => {
                     let error = match checked(model, pin, &bytes) {
                         Ok(list) => {

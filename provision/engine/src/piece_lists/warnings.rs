@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use provision_core::event::{Event, Observer};
-use provision_core::first_names::first_names;
+use provision_core::first_names::shortened_list;
 use provision_core::model_path::ModelPath;
 
 /// The files that a warning names.
@@ -92,8 +92,8 @@ impl Warnings {
             let Warning { cause, why, files, lacking, is_said } = warning;
             let (files, lacking) = (std::mem::take(files), std::mem::take(lacking));
             let (names, use_of, why) = match lacking.first_key_value() {
-                None => (first_names(files, NAMED), "used with another copy of the piece list", &*why),
-                Some((_, why)) => (first_names(lacking.keys(), NAMED), "used without a piece list", why),
+                None => (shortened_list(files, NAMED), "used with another copy of the piece list", &*why),
+                Some((_, why)) => (shortened_list(lacking.keys(), NAMED), "used without a piece list", why),
             };
             let message = format!("{names}: {use_of}: {why}; {}", cause.way_out());
             observer.observe(&Event::Warning { message });

@@ -4,7 +4,7 @@
 
 use camino::Utf8Path;
 
-use super::Held;
+use super::StoredState;
 use super::error::PushError;
 use super::reader::Reader;
 use super::session::{Session, Transfer};
@@ -30,27 +30,27 @@ impl DirectoryStore {
         match place.find(&named(&model.sha256)).map_err(PushError::Directory)? {
             Found::File(stamp) if stamp.size == model.size && stamp.is_of(&model.sha256) => Ok(true),
             Found::File(stamp) if stamp.size == model.size => {
-                Ok(matches!(self.read(model, || true)?, Held::There))
+                Ok(matches!(self.read(model, || true)?, StoredState::There))
             }
             _ => Ok(false),
         }
     }
 
     /// Reads the file.
-    pub(super) fn read(&self, model: &Model, go_on: impl FnMut() -> bool) -> Result<Held, PushError> {
+    pub(super) fn read(&self, model: &Model, go_on: impl FnMut() -> bool) -> Result<StoredState, PushError> {
         self.read_named(&model.sha256, go_on)
     }
 
-    fn read_named(&self, digest: &Sha256, mut go_on: impl FnMut() -> bool) -> Result<Held, PushError> {
-        let Some(place) = &self.0 else { return Ok(Held::Missing) };
+    fn read_named(&self, digest: &Sha256, mut go_on: impl FnMut() -> bool) -> Result<StoredState, PushError> {
+        let Some(place) = &self.0 else { return Ok(StoredState::Missing) };
         let opened = SourceFile::open_below(place, &named(digest)).map_err(PushError::Directory)?;
-        let Some(file) = opened else { return Ok(Held::Missing) };
+        let Some(file) = opened else { return Ok(StoredState::Missing) };
         let mut reading = HashedRead::new(file);
         while reading.read(&mut go_on).map_err(PushError::Directory)? {
             reading.hash();
         }
         let (_, _, found) = reading.finish();
-        Ok(if found == *digest { Held::There } else { Held::Wrong(found) })
+        Ok(if found == *digest { StoredState::There } else { StoredState::Wrong(found) })
     }
 
     /// Reads a piece list of at most `at_most` bytes. Returns its length; `None` if it is not there, or has other
@@ -60,7 +60,8 @@ impl DirectoryStore {
         let Found::File(stamp) = place.find(&named(digest)).map_err(PushError::Directory)? else {
             return Ok(None);
         };
-        let is_right = stamp.size <= at_most && matches!(self.read_named(digest, || true)?, Held::There);
+        let is_right =
+            stamp.size <= at_most && matches!(self.read_named(digest, || true)?, StoredState::There);
         Ok(is_right.then_some(stamp.size))
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::error::PushError;
 use super::session::Transfer;
-use super::{Having, Held, Store, Target};
+use super::{LocalFiles, Store, StoredState, Target};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{DIRECTORY, PieceList};
@@ -30,7 +30,7 @@ fn as_file(digest: Sha256, size: u64) -> Option<Model> {
     Some(Model { path, sources, size, sha256: digest, pieces: None, groups, source: None })
 }
 
-impl Having {
+impl LocalFiles {
     /// The length of a list, if this machine has it.
     ///
     /// # Errors
@@ -57,7 +57,11 @@ impl Store {
     }
 
     /// Sends the lists of `models`. Returns those that the store has.
-    pub(super) async fn push_lists(&self, having: &Having, models: &[&Model]) -> (PushedLists, Vec<Model>) {
+    pub(super) async fn push_lists(
+        &self,
+        having: &LocalFiles,
+        models: &[&Model],
+    ) -> (PushedLists, Vec<Model>) {
         let (mut end, mut there, mut seen) = (PushedLists::default(), Vec::new(), HashSet::new());
         for model in models.iter().filter(|_| self.takes_lists()) {
             let Some(digest) = model.pieces.filter(|digest| seen.insert(*digest)) else { continue };
@@ -101,7 +105,12 @@ impl Store {
         (end, there)
     }
 
-    async fn push_list(&self, having: &Having, list: &Model, transfer: &Transfer) -> Result<(), PushError> {
+    async fn push_list(
+        &self,
+        having: &LocalFiles,
+        list: &Model,
+        transfer: &Transfer,
+    ) -> Result<(), PushError> {
         let sending = async {
             if self.has(list).await? {
                 return Ok(());
@@ -112,12 +121,12 @@ impl Store {
     }
 
     /// The state of a model's list; `None` if the lock names none, or the store can have none.
-    pub(super) async fn check_list(&self, model: &Model) -> Option<Held> {
+    pub(super) async fn check_list(&self, model: &Model) -> Option<StoredState> {
         let digest = model.pieces.filter(|_| self.takes_lists())?;
         Some(match self.read_list(digest, model.size).await {
-            Ok(Some(_)) => Held::There,
-            Ok(None) => Held::Missing,
-            Err(error) => Held::Unknown(error),
+            Ok(Some(_)) => StoredState::There,
+            Ok(None) => StoredState::Missing,
+            Err(error) => StoredState::Unknown(error),
         })
     }
 

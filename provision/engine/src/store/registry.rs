@@ -17,7 +17,7 @@ use super::manifest::{MANIFEST, Manifest, named};
 use super::reader::Reader;
 use super::session::{Session, Transfer};
 use super::state::UploadState;
-use super::{Having, Store};
+use super::{LocalFiles, Store};
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::source_url::SourceUrl;
@@ -38,7 +38,7 @@ const LOSSES: u32 = 1;
 pub(super) struct RegistryStore(Registry);
 
 /// An upload at the registry.
-struct Place {
+struct UploadLocation {
     at: Resolved,
     /// The bytes that the registry has.
     has: u64,
@@ -98,7 +98,7 @@ impl RegistryStore {
         let mut parts = Parts::new(None);
         let known = states.and_then(|states| states.load(&model.sha256));
         let mut place = match &known {
-            Some(state) => self.known_place(session, state).await,
+            Some(state) => self.known_upload(session, state).await,
             None => None,
         };
         if known.is_some() && place.is_none() {
@@ -146,14 +146,14 @@ impl RegistryStore {
     }
 
     /// The place of an interrupted upload, if the registry still has it.
-    async fn known_place(&self, session: &Session, state: &UploadState) -> Option<Place> {
+    async fn known_upload(&self, session: &Session, state: &UploadState) -> Option<UploadLocation> {
         let base = self.at(session, "blobs/uploads/").ok()?;
         let at = session.client.known_location(&base, &state.place).ok()?;
         self.status(session, &at).await.ok().flatten()
     }
 
     /// The newest place of an upload and the bytes that it has; `None` if the registry does not have it.
-    async fn status(&self, session: &Session, at: &Resolved) -> Result<Option<Place>, PushError> {
+    async fn status(&self, session: &Session, at: &Resolved) -> Result<Option<UploadLocation>, PushError> {
         let get = Upload { method: Method::GET, known: &[400, 404, 416], ..Upload::default() };
         let reply = session.send(at, &get, None).await?;
         if reply.status != 204 && reply.status != 202 {
@@ -162,14 +162,14 @@ impl RegistryStore {
         let has = reply.header("range").and_then(bytes_held).unwrap_or(0);
         let newest =
             if reply.header("location").is_some() { session.client.location(&reply)? } else { at.clone() };
-        Ok(Some(Place { at: newest, has }))
+        Ok(Some(UploadLocation { at: newest, has }))
     }
 
-    async fn begin(&self, session: &Session, parts: &mut Parts) -> Result<Place, PushError> {
+    async fn begin(&self, session: &Session, parts: &mut Parts) -> Result<UploadLocation, PushError> {
         let post = Upload { method: Method::POST, ..Upload::default() };
         let reply = session.send(&self.at(session, "blobs/uploads/")?, &post, None).await?;
         *parts = Parts::new(reply.header("oci-chunk-min-length").and_then(|text| text.parse().ok()));
-        Ok(Place { at: session.client.location(&reply)?, has: 0 })
+        Ok(UploadLocation { at: session.client.location(&reply)?, has: 0 })
     }
 
     /// Sends the bytes that the place does not have, and completes the blob.
@@ -177,7 +177,7 @@ impl RegistryStore {
         &self,
         session: &Session,
         model: &Model,
-        (mut place, parts): (Place, &mut Parts),
+        (mut place, parts): (UploadLocation, &mut Parts),
         mut reader: Reader,
         transfer: &Transfer,
     ) -> Result<Filled, PushError> {
@@ -210,9 +210,9 @@ impl RegistryStore {
     async fn send_part(
         &self,
         session: &Session,
-        (from, block, parts): (&Place, Bytes, &mut Parts),
+        (from, block, parts): (&UploadLocation, Bytes, &mut Parts),
         transfer: &Transfer,
-    ) -> Result<Option<Place>, PushError> {
+    ) -> Result<Option<UploadLocation>, PushError> {
         let end = from.has + block.len() as u64;
         let (mut at, mut has) = (from.at.clone(), from.has);
         let mut failures = session.attempts();
@@ -233,7 +233,7 @@ impl RegistryStore {
             };
             let is_refused = match session.client.upload(&at, &patch).await {
                 Ok(reply) if (200..300).contains(&reply.status) => {
-                    transfer.settle(length, "it was sent twice");
+                    transfer.begin_attempt(length, "it was sent twice");
                     parts.took(length, began.elapsed());
                     let held = reply.header("range").and_then(bytes_held).unwrap_or(end);
                     at = session.client.location(&reply)?;
@@ -245,14 +245,14 @@ impl RegistryStore {
                     continue;
                 }
                 Ok(reply) => {
-                    transfer.settle(0, "the registry did not take it");
+                    transfer.begin_attempt(0, "the registry did not take it");
                     if reply.status != 416 {
                         return Ok(None);
                     }
                     true
                 }
                 Err(error) => {
-                    transfer.settle(0, &error.to_string());
+                    transfer.begin_attempt(0, &error.to_string());
                     parts.failed();
                     session.wait_after(error, &mut failures).await?;
                     false
@@ -269,7 +269,7 @@ impl RegistryStore {
                 _ => return Ok(None),
             }
         }
-        Ok(Some(Place { at, has }))
+        Ok(Some(UploadLocation { at, has }))
     }
 
     /// Names the digest of an upload whose bytes are there, or come along.
@@ -309,7 +309,7 @@ impl RegistryStore {
     pub(super) async fn hold(
         &self,
         store: &Store,
-        having: &Having,
+        having: &LocalFiles,
         models: &[&Model],
         lists: &[Model],
     ) -> Result<String, PushError> {
@@ -385,7 +385,7 @@ async fn cancel(session: &Session, at: &Resolved) {
 }
 
 /// Keeps the place of an upload at the registry's own host.
-fn keep(session: &Session, model: &Model, place: &Place) {
+fn keep(session: &Session, model: &Model, place: &UploadLocation) {
     if let Some(states) = session.states.as_ref().filter(|_| place.at.is_own()) {
         let state = UploadState { place: place.at.secret_text(), ..UploadState::default() };
         states.save(&model.sha256, &state);

@@ -106,7 +106,7 @@ impl Transfer {
     }
 
     /// Begins the next attempt. Of the bytes of the last one, `kept` count.
-    pub(super) fn settle(&self, kept: u64, reason: &str) {
+    pub(super) fn begin_attempt(&self, kept: u64, reason: &str) {
         let lost = self.attempt.swap(0, Ordering::Relaxed).saturating_sub(kept);
         if lost > 0 {
             let reason = reason.to_owned();
@@ -222,7 +222,7 @@ impl Session {
                 Ok(reply) => return Ok(reply),
                 Err(error) => {
                     if let Some(transfer) = transfer {
-                        transfer.settle(0, &error.to_string());
+                        transfer.begin_attempt(0, &error.to_string());
                     }
                     self.wait_after(error, &mut failures).await?;
                 }

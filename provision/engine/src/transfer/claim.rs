@@ -85,11 +85,11 @@ pub(super) async fn fetch(
         Err(error) => (false, Err(sink.explained(error))),
     };
     // A claim never ends while one of its writes is under way.
-    let settled = sink.settle().await;
+    let written = sink.finish_write().await;
     let result = match result {
         Err(ClaimError::Store(_) | ClaimError::Unresolved | ClaimError::SameHost) => result,
         // A disk failure comes before a failure of the request.
-        _ => settled.and(result),
+        _ => written.and(result),
     };
     let received = task.handle.received.load(Ordering::Relaxed);
     let (gained, exceeded) = (sink.gained, sink.exceeded);
@@ -285,7 +285,7 @@ impl Sink {
             let mut answer = connection.get(&task.source, None, asked).await;
             if let Err(error) = &answer
                 && is_blind(error, asked)
-                && let Some(seen) = look(&mut other, &task.source, asked).await
+                && let Some(seen) = probe_first_bytes(&mut other, &task.source, asked).await
             {
                 answer = Err(seen);
             }
@@ -373,7 +373,7 @@ impl Sink {
                 } => read,
             };
             if let Some(turn) = turn.take() {
-                self.shared.limiter.settle(turn, read.as_ref().copied().unwrap_or_default());
+                self.shared.limiter.account_for(turn, read.as_ref().copied().unwrap_or_default());
             }
             let read = match read {
                 Ok(0) => {
@@ -441,7 +441,7 @@ impl Sink {
             if at == 0 {
                 self.inspect()?;
             }
-            self.settle().await?;
+            self.finish_write().await?;
             let granted = self.shared.schedule().reserve(self.claim.id, len as u64);
             all = granted == len as u64;
             let mut bytes = std::mem::replace(&mut self.buffer, self.shared.buffers.take());
@@ -456,13 +456,13 @@ impl Sink {
             }
         }
         if last {
-            self.settle().await?;
+            self.finish_write().await?;
         }
         Ok(all)
     }
 
     /// Waits for the write under way.
-    async fn settle(&mut self) -> Result<(), ClaimError> {
+    async fn finish_write(&mut self) -> Result<(), ClaimError> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
         // The task waits for the disk: the connection has not stalled.
         self.handle.state.fetch_or(WAITING, Ordering::Relaxed);
@@ -496,7 +496,11 @@ fn is_blind(error: &RequestError, asked: ExpectedBody) -> bool {
 
 /// Requests the first bytes and returns their failure. The file may be no model at all, and the error must not depend
 /// on the order of the claims.
-async fn look(connection: &mut Connection, source: &SourceUrl, asked: ExpectedBody) -> Option<RequestError> {
+async fn probe_first_bytes(
+    connection: &mut Connection,
+    source: &SourceUrl,
+    asked: ExpectedBody,
+) -> Option<RequestError> {
     let beginning = ByteRange::new(0, asked.size.min(sniff::SNIFF_LENGTH as u64));
     let error = connection.get(source, None, ExpectedBody { range: Some(beginning), ..asked }).await.err()?;
     matches!(error, RequestError::Response { .. }).then_some(error)

@@ -47,7 +47,7 @@ impl Limiter {
     }
 
     /// Accounts for the real bytes of a read; 0 if it failed.
-    pub(super) fn settle(&self, turn: Turn, bytes: usize) {
+    pub(super) fn account_for(&self, turn: Turn, bytes: usize) {
         let Some(rate) = self.rate else { return };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = bytes as f64;
@@ -87,7 +87,7 @@ mod tests {
         while let Some(next) = (0..waiting.len()).min_by_key(|at| waiting[*at].0.at) {
             let (turn, left) = waiting[next];
             now = now.max(turn.at);
-            limiter.settle(turn, bytes);
+            limiter.account_for(turn, bytes);
             if left == 1 {
                 waiting.swap_remove(next);
             } else {

@@ -20,7 +20,7 @@ use provision_disk::{Destination, DestinationLock, Folders, FollowLinks, StoreEr
 
 /// A destination or a cache that collects unpinned files. It is locked until this value and its downloads are dropped.
 pub struct UnpinnedParts {
-    pub(super) place: Place,
+    pub(super) place: StorageDirectory,
     locks: Locks,
     pub(super) observer: Arc<dyn Observer>,
     /// The objects that were stored. They stay: the command has paid for them.
@@ -37,14 +37,14 @@ pub struct CacheLimit {
 }
 
 /// The directory that collects unpinned files.
-pub(super) enum Place {
+pub(super) enum StorageDirectory {
     /// Parts beside their targets.
     Destination(Box<Destination>),
     /// Objects.
     Cache(Cache, Option<CacheLimit>),
 }
 
-impl Place {
+impl StorageDirectory {
     pub(super) fn destination(&self) -> &Destination {
         match self {
             Self::Destination(destination) => destination,
@@ -81,7 +81,7 @@ impl UnpinnedParts {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, UnpinnedError> {
         let destination = Destination::create(path)?.with_folders(folders);
-        Self::lock(Place::Destination(Box::new(destination)), observer).await
+        Self::lock(StorageDirectory::Destination(Box::new(destination)), observer).await
     }
 
     /// The same for a cache.
@@ -93,10 +93,10 @@ impl UnpinnedParts {
         limit: Option<CacheLimit>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, UnpinnedError> {
-        Self::lock(Place::Cache(Cache::open(path)?, limit), observer).await
+        Self::lock(StorageDirectory::Cache(Cache::open(path)?, limit), observer).await
     }
 
-    async fn lock(place: Place, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
+    async fn lock(place: StorageDirectory, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
         let (_stop, mut never) = watch::channel(false);
         let destination = place.destination();
         let wait = lock_wait::lock(destination, Some(&[]), Duration::ZERO, &*observer, &mut never).await?;
@@ -113,8 +113,8 @@ impl UnpinnedParts {
     ) -> Result<u64, UnpinnedError> {
         let (_, free) = destination.room_for(&self.place.model(file.placeholder(0)).path)?;
         let limit = match &self.place {
-            Place::Cache(_, Some(limit)) => limit.bytes,
-            Place::Cache(_, None) | Place::Destination(_) => u64::MAX,
+            StorageDirectory::Cache(_, Some(limit)) => limit.bytes,
+            StorageDirectory::Cache(_, None) | StorageDirectory::Destination(_) => u64::MAX,
         };
         let most = (free / 10 * 9).min(limit);
         if most == 0 {
@@ -131,8 +131,8 @@ impl UnpinnedParts {
         path: &ModelPath,
     ) -> Result<(Arc<Destination>, Vec<DestinationLock>), UnpinnedError> {
         let main = match &self.place {
-            Place::Cache(cache, _) => return Ok((cache.place().clone(), Vec::new())),
-            Place::Destination(main) => main,
+            StorageDirectory::Cache(cache, _) => return Ok((cache.place().clone(), Vec::new())),
+            StorageDirectory::Destination(main) => main,
         };
         let destination = Destination::create(main.root().path())?.with_links(FollowLinks::Own);
         let destination = destination.with_folders(main.folders().clone());
@@ -148,7 +148,7 @@ impl UnpinnedParts {
 
     /// The objects that make room for this one.
     pub(super) fn excess(&self, object: &Model) -> Result<Vec<Entry>, UnpinnedError> {
-        let Place::Cache(cache, Some(limit)) = &self.place else { return Ok(Vec::new()) };
+        let StorageDirectory::Cache(cache, Some(limit)) = &self.place else { return Ok(Vec::new()) };
         let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let excess = cache.excess_beside(object, limit.bytes, &stored)?;
         excess.filter(|excess| limit.evicts || excess.is_empty()).ok_or_else(|| {
@@ -159,7 +159,7 @@ impl UnpinnedParts {
 
     /// Removes the objects that make room for this one.
     pub(super) fn make_room(&self, object: &Model) -> Result<(), UnpinnedError> {
-        let Place::Cache(cache, Some(limit)) = &self.place else { return Ok(()) };
+        let StorageDirectory::Cache(cache, Some(limit)) = &self.place else { return Ok(()) };
         let excess = self.excess(object)?;
         cache.remove(&excess)?;
         let bytes: u64 = excess.iter().map(|entry| entry.bytes).sum();

@@ -22,13 +22,13 @@ pub trait RegistryLogins: fmt::Debug + Send + Sync {
 }
 
 /// The answer of the place for a repository.
-pub(crate) type LookedUp = Result<Option<Credential>, String>;
+pub(crate) type LoginLookup = Result<Option<Credential>, String>;
 
 /// The lookup, and what it has found. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     place: Option<Arc<dyn RegistryLogins>>,
-    found: Arc<Mutex<HashMap<(String, String), LookedUp>>>,
+    found: Arc<Mutex<HashMap<(String, String), LoginLookup>>>,
 }
 
 impl Registries {
@@ -38,7 +38,7 @@ impl Registries {
     }
 
     /// The answer for the repository of `url`; `None` if it has not been looked up.
-    pub(crate) fn found(&self, url: &SourceUrl) -> Option<LookedUp> {
+    pub(crate) fn found(&self, url: &SourceUrl) -> Option<LoginLookup> {
         let key = key(url)?;
         self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
@@ -88,7 +88,7 @@ mod tests {
     struct Place(Mutex<Vec<String>>);
 
     impl RegistryLogins for Place {
-        fn login(&self, registry: &str, repository: &str) -> LookedUp {
+        fn login(&self, registry: &str, repository: &str) -> LoginLookup {
             self.0.lock().unwrap().push(format!("{registry} {repository}"));
             Ok(Some(Credential::basic(registry, "u", "p")))
         }

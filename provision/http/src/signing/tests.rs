@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::auth::credentials::Secret;
 use crate::client::ClientConfig;
-use crate::s3::{CredentialsProvider, Providing};
+use crate::s3::{CredentialsFuture, CredentialsProvider};
 use crate::service::Services;
 use provision_core::redact::Redactor;
 use provision_core::store_address::StoreAddress;
@@ -17,7 +17,7 @@ const SHA: &str = "a70580f0213e67967ee9c95f05bb400e8fb08307e017a924bf3441223e023
 struct Fixed(S3Credentials);
 
 impl CredentialsProvider for Fixed {
-    fn credentials<'a>(&'a self, _: &'a dyn Services, _: Option<&'a S3Credentials>) -> Providing<'a> {
+    fn credentials<'a>(&'a self, _: &'a dyn Services, _: Option<&'a S3Credentials>) -> CredentialsFuture<'a> {
         Box::pin(std::future::ready(Ok(Some(self.0.clone()))))
     }
 

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::named::{Named, files_in, leave_out};
-use super::{Format, ImportError, List, Place};
+use super::{Format, ImportError, List, ListPosition};
 
 /// The places of the nodes in other programs' requests.
 const POINTERS: [&str; 6] =
@@ -26,7 +26,7 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
     let mut named = Vec::new();
     for (id, node) in nodes {
         let class = node.get("class_type").and_then(Value::as_str).unwrap_or("?");
-        let place = Place::entry(name, format!("node {id} ({class})"));
+        let place = ListPosition::entry(name, format!("node {id} ({class})"));
         for (input, value) in node.get("inputs").and_then(Value::as_object).into_iter().flatten() {
             files_in(value, class, Some(input), &mut |file, folder| {
                 named.push(Named { file, folder, place: place.clone() });

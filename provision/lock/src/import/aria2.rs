@@ -1,7 +1,7 @@
 //! An aria2 input file (aria2c(1), "Input File"): each file is a line of tab-separated addresses, followed by indented
 //! lines with options.
 
-use super::{Format, ImportedModel, LineProblem, List, Place, UnusedReason, digest, lines};
+use super::{Format, ImportedModel, LineProblem, List, ListPosition, UnusedReason, digest, lines};
 use crate::source::Source;
 
 /// Options that change the request and may contain secrets.
@@ -10,11 +10,11 @@ const OF_THE_REQUEST: [&str; 7] =
 
 #[derive(Default)]
 struct Download<'a> {
-    place: Option<Place>,
+    place: Option<ListPosition>,
     addresses: Vec<&'a str>,
     out: Option<&'a str>,
     dir: Option<&'a str>,
-    checksum: Option<(&'a str, Place)>,
+    checksum: Option<(&'a str, ListPosition)>,
     /// One of the options cannot be read, so the meaning is unknown.
     is_broken: bool,
 }
@@ -23,7 +23,7 @@ pub(super) fn read(name: &str, text: &str) -> List {
     let mut list = List::new(Format::Aria2);
     let mut download = Download::default();
     for (number, line) in lines(text) {
-        let place = Place::line(name, number);
+        let place = ListPosition::line(name, number);
         if !line.starts_with([' ', '\t']) {
             finish(&mut list, std::mem::take(&mut download));
             let addresses = line.split('\t').map(str::trim).filter(|part| !part.is_empty()).collect();

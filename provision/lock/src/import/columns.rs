@@ -4,13 +4,13 @@
 //! After white space, a bare name is a whole path, as pget has it. After `|` it is a name, and the source says the
 //! folder.
 
-use super::{Format, ImportedModel, LineProblem, List, Place, UnusedReason, lines};
+use super::{Format, ImportedModel, LineProblem, List, ListPosition, UnusedReason, lines};
 use crate::source::Source;
 
 pub(super) fn read(name: &str, text: &str, format: Format) -> List {
     let mut list = List::new(format);
     for (number, line) in lines(text) {
-        let place = Place::line(name, number);
+        let place = ListPosition::line(name, number);
         // A URL contains no white space, so `#` after white space begins a comment.
         let is_barred = line.contains('|');
         let columns: Vec<&str> = if is_barred {

@@ -5,7 +5,7 @@ use provision_core::terminal_text::TerminalText;
 use super::MAX_LIST;
 use super::format::Format;
 use super::picture::Kind;
-use super::place::Place;
+use super::place::ListPosition;
 
 /// A list that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum ImportError {
     #[error("{place}: invalid JSON: {problem}")]
     Json {
         /// The position.
-        place: Place,
+        place: ListPosition,
         /// The parser's message.
         problem: String,
     },

@@ -10,7 +10,7 @@ use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::terminal_text::TerminalText;
 
-use super::{ImportedModel, List, Place, Sum, Unused, UnusedReason};
+use super::{ImportedModel, List, ListPosition, Sum, Unused, UnusedReason};
 use crate::source::Source;
 
 /// The joined contents of lists.
@@ -45,7 +45,7 @@ pub struct Statement {
     /// The digest.
     pub sha256: Sha256,
     /// The position in the list.
-    pub place: Place,
+    pub place: ListPosition,
     /// The source of the file; `None` in a list of digests only.
     pub source: Option<Source>,
 }

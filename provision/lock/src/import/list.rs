@@ -6,7 +6,7 @@ use provision_core::digest::{DigestError, Sha256};
 use provision_core::model_path::ModelPath;
 
 use super::format::Format;
-use super::place::Place;
+use super::place::ListPosition;
 use super::unused::{LineProblem, Unused, UnusedReason};
 use crate::placement::{self, Hints, PlacementError};
 use crate::source::Source;
@@ -33,12 +33,12 @@ pub struct ImportedModel {
     /// The SHA-256 of the file.
     pub sha256: Option<Sha256>,
     /// The position in the list.
-    pub place: Place,
+    pub place: ListPosition,
 }
 
 impl ImportedModel {
     /// A source under its own name, or under the list's.
-    pub(super) fn new(name: Option<String>, source: Source, place: Place) -> Self {
+    pub(super) fn new(name: Option<String>, source: Source, place: ListPosition) -> Self {
         Self {
             name: name.or_else(|| source.file_name()).unwrap_or_default(),
             source,
@@ -98,7 +98,7 @@ pub struct Sum {
     /// The SHA-256.
     pub sha256: Sha256,
     /// The position in the list.
-    pub place: Place,
+    pub place: ListPosition,
 }
 
 /// A parsed list.
@@ -132,12 +132,12 @@ impl List {
         Self { format, models: Vec::new(), sums: Vec::new(), unused: Vec::new(), links: Vec::new() }
     }
 
-    pub(super) fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, place: &Place) {
+    pub(super) fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, place: &ListPosition) {
         self.unused.push(Unused { what: what.into(), why, place: place.clone() });
     }
 
     /// Records a line that was not understood. Its text is not repeated: it may contain a secret.
-    pub(super) fn leave_out_line(&mut self, problem: LineProblem, place: &Place) {
+    pub(super) fn leave_out_line(&mut self, problem: LineProblem, place: &ListPosition) {
         self.leave_out("not understood", UnusedReason::Line(problem), place);
     }
 
@@ -147,7 +147,7 @@ impl List {
         name: &str,
         kind: Option<&str>,
         hash: &str,
-        place: &Place,
+        place: &ListPosition,
     ) -> Option<Sha256> {
         let kind = kind.unwrap_or("sha256");
         if !kind.eq_ignore_ascii_case("sha256") && !kind.eq_ignore_ascii_case("sha-256") {

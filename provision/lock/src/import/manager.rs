@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason};
+use super::{Format, ImportError, ImportedModel, List, ListPosition, UnusedReason};
 use crate::source::Source;
 
 pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
@@ -18,7 +18,7 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
             |key: &str| model.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
         let file = text("filename");
         let shown = text("name").or(file).unwrap_or("a model without a name");
-        let place = Place::entry(name, format!("entry {}", at + 1));
+        let place = ListPosition::entry(name, format!("entry {}", at + 1));
         let Some(url) = text("url") else {
             list.leave_out(shown, UnusedReason::NoAddress, &place);
             continue;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::list::last;
-use super::{List, Place, UnusedReason, loader};
+use super::{List, ListPosition, UnusedReason, loader};
 use crate::placement::is_model_name;
 
 /// The longest widget text that is taken for a path, in bytes.
@@ -16,7 +16,7 @@ pub(super) struct Named {
     pub(super) file: String,
     /// The folder of the node's files.
     pub(super) folder: Option<&'static str>,
-    pub(super) place: Place,
+    pub(super) place: ListPosition,
 }
 
 /// Lists files without an address as unused, once each, unless the list has a file of that name.

@@ -12,8 +12,8 @@ use provision_core::source_url::SourceUrl;
 use super::list::last;
 use super::picture::ReadSeek;
 use super::{
-    Candidate, Contents, ImportError, ImportedModel, List, Place, Unused, UnusedReason, contents, loader,
-    of_contents,
+    Candidate, Contents, ImportError, ImportedModel, List, ListPosition, Unused, UnusedReason, contents,
+    loader, of_contents,
 };
 use crate::source::Source;
 
@@ -159,7 +159,7 @@ fn of_lock(name: &str, text: &str) -> Result<Vec<ImportedModel>, ImportError> {
         };
         let sources = model.sources.iter().filter(is_anyones);
         let mut sources = sources.map(Source::of_url);
-        let (source, place) = (sources.next()?, Place::entry(name, model.path.as_str()));
+        let (source, place) = (sources.next()?, ListPosition::entry(name, model.path.as_str()));
         Some(ImportedModel {
             mirrors: sources.collect(),
             follows: model.source.clone(),

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::list::last;
 use super::named::Named;
-use super::{ImportedModel, List, Place, loader};
+use super::{ImportedModel, List, ListPosition, loader};
 use crate::placement::{self, is_model_name};
 use crate::source::Source;
 
@@ -27,7 +27,7 @@ const LONGEST_SENTENCE: usize = 4096;
 /// A widget's text that may have links.
 pub(super) struct Note<'a> {
     pub(super) text: &'a str,
-    pub(super) place: Place,
+    pub(super) place: ListPosition,
 }
 
 /// A link of a note.

@@ -6,7 +6,7 @@ use provision_core::terminal_text::TerminalText;
 
 /// A list and a position in it, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ListPosition {
     /// The list's name.
     pub list: String,
     /// The position.
@@ -22,7 +22,7 @@ pub enum At {
     Entry(String),
 }
 
-impl Place {
+impl ListPosition {
     pub(super) fn line(list: &str, line: usize) -> Self {
         Self { list: list.to_owned(), at: At::Line(line) }
     }
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ListPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
             At::Line(line) => write!(f, "{}:{line}", TerminalText(&self.list)),

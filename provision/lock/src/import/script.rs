@@ -16,7 +16,7 @@ mod tools;
 use std::collections::HashSet;
 
 use super::{
-    At, Format, ImportError, ImportedModel, List, Place, ScriptProblem, Unused, UnusedReason, digest,
+    At, Format, ImportError, ImportedModel, List, ListPosition, ScriptProblem, Unused, UnusedReason, digest,
 };
 use crate::placement::{self, is_model_name};
 use crate::source::Source;
@@ -109,7 +109,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<List, ImportError> {
     let mut list = List { models: reader.models, unused: reader.unused, ..List::new(Format::Script) };
     if trace.is_cut {
         let why = UnusedReason::Script(ScriptProblem::TooLong);
-        list.leave_out("the script", why, &Place::entry(name, "its end"));
+        list.leave_out("the script", why, &ListPosition::entry(name, "its end"));
     }
     // A branch that does not tell the folder adds nothing to one that does.
     let placed = list.models.iter().filter(|model| model.directory.is_some());
@@ -181,7 +181,7 @@ impl Reader<'_> {
     fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, line: usize) {
         let what = what.into();
         if self.told.insert((line, format!("{what}: {why}"))) {
-            self.unused.push(Unused { what, why, place: Place::line(self.list_name, line) });
+            self.unused.push(Unused { what, why, place: ListPosition::line(self.list_name, line) });
         }
     }
 
@@ -436,7 +436,7 @@ impl Reader<'_> {
         if !self.seen.insert((source.clone(), directory.clone(), name.clone())) {
             return;
         }
-        let place = Place::line(self.list_name, line);
+        let place = ListPosition::line(self.list_name, line);
         self.models.push(ImportedModel { directory, ..ImportedModel::new(Some(name), source, place) });
     }
 

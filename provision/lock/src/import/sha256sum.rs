@@ -3,12 +3,12 @@
 
 use provision_core::digest::Sha256;
 
-use super::{Format, LineProblem, List, Place, Sum, digest, lines};
+use super::{Format, LineProblem, List, ListPosition, Sum, digest, lines};
 
 pub(super) fn read(name: &str, text: &str) -> List {
     let mut list = List::new(Format::Sha256sum);
     for (number, text) in lines(text) {
-        let place = Place::line(name, number);
+        let place = ListPosition::line(name, number);
         match line(text) {
             Ok((sha256, name)) => list.sums.push(Sum { name, sha256, place }),
             Err(problem) => list.leave_out_line(problem, &place),

@@ -6,7 +6,7 @@ use provision_core::digest::DigestError;
 use provision_core::terminal_text::TerminalText;
 
 use super::picture::Kind;
-use super::place::Place;
+use super::place::ListPosition;
 use crate::source::{Source, SourceError};
 
 /// An item of a list that was not used.
@@ -17,7 +17,7 @@ pub struct Unused {
     /// The reason.
     pub why: UnusedReason,
     /// The position in the list.
-    pub place: Place,
+    pub place: ListPosition,
 }
 
 /// The reason that an item was not used.
@@ -96,7 +96,7 @@ pub struct Candidate {
     /// The source.
     pub source: Source,
     /// The position in the dictionary.
-    pub place: Place,
+    pub place: ListPosition,
     /// The path that the workflow expects.
     pub path: String,
 }

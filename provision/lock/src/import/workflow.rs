@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::named::{Named, files_in, leave_out};
 use super::notes::{self, Note};
-use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason};
+use super::{Format, ImportError, ImportedModel, List, ListPosition, UnusedReason};
 use crate::placement;
 use crate::source::Source;
 
@@ -26,7 +26,7 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
     }
     let mut nodes = Nodes { list: List::new(Format::Workflow), named: Vec::new(), notes: Vec::new() };
     for model in array(value.get("models")) {
-        model_of(&mut nodes.list, model, &Place::entry(name, "its list of models"));
+        model_of(&mut nodes.list, model, &ListPosition::entry(name, "its list of models"));
     }
     nodes.graph(name, value);
     let Nodes { mut list, named, notes } = nodes;
@@ -41,7 +41,7 @@ impl<'a> Nodes<'a> {
         for node in array(graph.get("nodes")) {
             let id = node.get("id").map(ToString::to_string).unwrap_or_default();
             let kind = node.get("type").and_then(Value::as_str).unwrap_or("?");
-            let place = Place::entry(name, format!("node {} ({kind})", id.trim_matches('"')));
+            let place = ListPosition::entry(name, format!("node {} ({kind})", id.trim_matches('"')));
             for model in array(node.get("properties").and_then(|properties| properties.get("models"))) {
                 model_of(&mut self.list, model, &place);
             }
@@ -60,7 +60,7 @@ impl<'a> Nodes<'a> {
     }
 }
 
-fn model_of(list: &mut List, model: &Value, place: &Place) {
+fn model_of(list: &mut List, model: &Value, place: &ListPosition) {
     let text =
         |key: &str| model.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let name = text("name").map(|name| name.replace('\\', "/"));

@@ -9,15 +9,15 @@ use tokio::sync::OnceCell;
 
 /// Answers by question. A failure is not kept: the next caller asks again.
 #[derive(Debug)]
-pub(super) struct Answers<Q, A>(RefCell<HashMap<Q, Rc<OnceCell<A>>>>);
+pub(super) struct AnswerCache<Q, A>(RefCell<HashMap<Q, Rc<OnceCell<A>>>>);
 
-impl<Q, A> Default for Answers<Q, A> {
+impl<Q, A> Default for AnswerCache<Q, A> {
     fn default() -> Self {
         Self(RefCell::default())
     }
 }
 
-impl<Q: Eq + Hash, A: Clone> Answers<Q, A> {
+impl<Q: Eq + Hash, A: Clone> AnswerCache<Q, A> {
     /// The answer to `question`; `ask` brings it, if no other call does.
     pub(super) async fn get<E, F>(&self, question: Q, ask: impl FnOnce() -> F) -> Result<A, E>
     where

@@ -18,7 +18,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 use provision_http::Secret;
-use provision_http::s3::{CredentialsError, CredentialsProvider, Providing, S3Config, S3Credentials};
+use provision_http::s3::{CredentialsError, CredentialsFuture, CredentialsProvider, S3Config, S3Credentials};
 use provision_http::service::{ServiceAnswer, ServiceRequest, Services};
 
 use self::profile::Profile;
@@ -413,7 +413,7 @@ impl CredentialsProvider for Chain {
         &'a self,
         services: &'a dyn Services,
         refused: Option<&'a S3Credentials>,
-    ) -> Providing<'a> {
+    ) -> CredentialsFuture<'a> {
         Box::pin(async move {
             let mut kept = self.kept.lock().await;
             let now = (self.clock)();

@@ -25,7 +25,7 @@ const HUB_SERVER: &str = "https://index.docker.io/v1/";
 const IDENTITY: &str = "<token>";
 
 /// The answer to a question for a login; the error is its cause.
-type LookedUp = Result<Option<Credential>, String>;
+type LoginLookup = Result<Option<Credential>, String>;
 
 /// The files, in their order, and the helpers that they name.
 pub(super) struct Logins {
@@ -35,7 +35,7 @@ pub(super) struct Logins {
     search_path: String,
     files: OnceLock<Vec<(String, Result<Value, String>)>>,
     /// The answers of helpers, by helper and server.
-    answers: Mutex<HashMap<(String, String), Heard>>,
+    answers: Mutex<HashMap<(String, String), HelperAnswer>>,
 }
 
 impl fmt::Debug for Logins {
@@ -45,11 +45,11 @@ impl fmt::Debug for Logins {
 }
 
 /// The answer of a helper, and the cause if it has failed.
-type Heard = Result<Option<Said>, String>;
+type HelperAnswer = Result<Option<HelperLogin>, String>;
 
 /// A login as a helper says it.
 #[derive(Clone)]
-struct Said {
+struct HelperLogin {
     user: String,
     secret: String,
 }
@@ -106,7 +106,7 @@ impl Logins {
 
     /// The answer of a helper, which runs once for a server. A helper that fails is a warning: most repositories are
     /// public.
-    fn ask(&self, helper: &str, server: &str) -> Heard {
+    fn ask(&self, helper: &str, server: &str) -> HelperAnswer {
         let key = (helper.to_owned(), server.to_owned());
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = answers.entry(key).or_insert_with(|| {
@@ -121,12 +121,12 @@ impl Logins {
 }
 
 impl RegistryLogins for Logins {
-    fn login(&self, registry: &str, repository: &str) -> LookedUp {
+    fn login(&self, registry: &str, repository: &str) -> LoginLookup {
         let mut unusable = None;
         for (name, file) in self.files() {
             let login = file.as_ref().map_err(String::clone);
             let login = login.and_then(|file| {
-                let asked = Asked { registry, repository, file: name };
+                let asked = LoginQuery { registry, repository, file: name };
                 asked.login(file, &|helper, server| self.ask(helper, server))
             });
             match login {
@@ -145,7 +145,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Runs a helper.
-fn answer_of(helper: &str, server: &str, search_path: &str) -> Heard {
+fn answer_of(helper: &str, server: &str, search_path: &str) -> HelperAnswer {
     let name = format!("docker-credential-{helper}");
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !helper.bytes().all(is_name) {
@@ -169,27 +169,27 @@ fn answer_of(helper: &str, server: &str, search_path: &str) -> Heard {
         let is_unknown = text.contains("credentials not found");
         return if is_unknown { Ok(None) } else { Err(format!("the helper {name} failed; log in again")) };
     }
-    let said: Option<Said> = serde_json::from_slice(&answer.out).ok().and_then(|value: Value| {
+    let said: Option<HelperLogin> = serde_json::from_slice(&answer.out).ok().and_then(|value: Value| {
         let text = |name: &str| value.get(name)?.as_str().map(str::to_owned);
-        Some(Said { user: text("Username")?, secret: text("Secret")? })
+        Some(HelperLogin { user: text("Username")?, secret: text("Secret")? })
     });
     let said = said.ok_or_else(|| format!("the helper {name} gave an answer without Username and Secret"))?;
     Ok(Some(said).filter(|said| !said.secret.is_empty()))
 }
 
 /// A repository, and the file that is searched for its login.
-struct Asked<'a> {
+struct LoginQuery<'a> {
     registry: &'a str,
     repository: &'a str,
     file: &'a str,
 }
 
 /// Asks a helper for a server.
-type Ask<'a> = &'a dyn Fn(&str, &str) -> Heard;
+type Ask<'a> = &'a dyn Fn(&str, &str) -> HelperAnswer;
 
-impl Asked<'_> {
+impl LoginQuery<'_> {
     /// The login in `file`: a helper's, else the file's own.
-    fn login(&self, file: &Value, ask: Ask<'_>) -> LookedUp {
+    fn login(&self, file: &Value, ask: Ask<'_>) -> LoginLookup {
         let helper = self.longest(&file["credHelpers"], |value| !value.is_null());
         let helper = helper.unwrap_or(&file["credsStore"]).as_str().filter(|name| !name.is_empty());
         let mut failed = None;
@@ -218,7 +218,7 @@ impl Asked<'_> {
     }
 
     /// The login of an entry of `auths`.
-    fn of_entry(&self, entry: &Value) -> LookedUp {
+    fn of_entry(&self, entry: &Value) -> LoginLookup {
         let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty());
         if let Some(token) = text("identitytoken") {
             return self.token(token, Credential::identity).map(Some);
@@ -280,15 +280,15 @@ mod tests {
 
     /// The login for a repository, as its `Debug` form with the host and the source, and the secrets by a redactor's
     /// look.
-    fn login(file: &Value, registry: &str, repository: &str, ask: Ask<'_>) -> LookedUp {
-        Asked { registry, repository, file: "the file f" }.login(file, ask)
+    fn login(file: &Value, registry: &str, repository: &str, ask: Ask<'_>) -> LoginLookup {
+        LoginQuery { registry, repository, file: "the file f" }.login(file, ask)
     }
 
-    fn no_helper(helper: &str, _: &str) -> Heard {
+    fn no_helper(helper: &str, _: &str) -> HelperAnswer {
         panic!("{helper} is not asked")
     }
 
-    fn has(login: &LookedUp, expected: &Credential) -> bool {
+    fn has(login: &LoginLookup, expected: &Credential) -> bool {
         login.as_ref().is_ok_and(|login| login.as_ref() == Some(expected))
     }
 
@@ -370,7 +370,7 @@ mod tests {
         });
         let ask = |helper: &str, server: &str| {
             let user = format!("{helper} {server}");
-            Ok((helper != "empty").then(|| Said { user, secret: "p".to_owned() }))
+            Ok((helper != "empty").then(|| HelperLogin { user, secret: "p".to_owned() }))
         };
         for (registry, user) in [
             ("h.example", "one h.example"),
@@ -389,8 +389,9 @@ mod tests {
     #[test]
     fn a_helper_may_give_an_identity_token_or_fail() {
         let file = json!({"credsStore": "s"});
-        let ask =
-            |_: &str, _: &str| Ok(Some(Said { user: "<token>".to_owned(), secret: "canary".to_owned() }));
+        let ask = |_: &str, _: &str| {
+            Ok(Some(HelperLogin { user: "<token>".to_owned(), secret: "canary".to_owned() }))
+        };
         let source = "docker-credential-s, which the file f names";
         let expected = Credential::identity("h.example", "canary").from(source);
         assert!(has(&login(&file, "h.example", "a", &ask), &expected));

@@ -10,7 +10,7 @@ use provision_lock::placement::as_directory;
 use provision_lock::source::Source;
 
 use super::AddOptions;
-use super::batch::{Batch, Wanted};
+use super::batch::{Batch, WantedSource};
 use super::session::{Failures, HostSession};
 
 /// Options of `lock add`.
@@ -78,7 +78,8 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
         is_typed: true,
         ..AddRequest::of(source)
     };
-    let wanted = sources.into_iter().map(|source| Wanted { request: request(source), place: None }).collect();
+    let wanted =
+        sources.into_iter().map(|source| WantedSource { request: request(source), place: None }).collect();
     let document = super::current(&path)?;
     let parts = &args.options.parts;
     if let Some(below) = args.path.as_deref().filter(|path| path.starts_with("models/") && parts.is_models())

@@ -13,7 +13,7 @@ const ON_TERMINAL: (Duration, Duration) = (Duration::from_millis(500), Duration:
 const IN_LOG: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 
 /// A display. Dropped, it leaves nothing on a terminal.
-pub(super) struct Asking {
+pub(super) struct AnswerProgress {
     files: usize,
     answered: usize,
     is_terminal: bool,
@@ -21,7 +21,7 @@ pub(super) struct Asking {
     is_drawn: bool,
 }
 
-impl Asking {
+impl AnswerProgress {
     /// A display for so many files.
     pub(super) fn new(files: usize) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
@@ -50,7 +50,7 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for AnswerProgress {
     fn drop(&mut self) {
         if self.is_drawn {
             let _ = Offer(&ERR).put("\r\u{1b}[2K", true);

@@ -13,12 +13,12 @@ use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
 use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError, PreparedEntry};
 use provision_lock::file::check_writable;
-use provision_lock::import::Place;
+use provision_lock::import::ListPosition;
 use provision_lock::placement::PlacementError;
 use provision_lock::source::Source;
 
 use super::EditFailure;
-use super::asking::Asking;
+use super::asking::AnswerProgress;
 use super::command_line;
 use super::question::{self, Meanings};
 use super::session::{Failures, HostSession, code_of_entry};
@@ -27,13 +27,13 @@ use crate::cli::exit::Code;
 use crate::cli::{say, units};
 
 /// A source of a command, with its position in a list.
-pub(super) struct Wanted<'a> {
+pub(super) struct WantedSource<'a> {
     pub(super) request: AddRequest,
-    pub(super) place: Option<&'a Place>,
+    pub(super) place: Option<&'a ListPosition>,
 }
 
 /// An entry as its hosts describe it, with the source's position in a list.
-type Sourced<'p> = (PreparedEntry, Option<&'p Place>);
+type Sourced<'p> = (PreparedEntry, Option<&'p ListPosition>);
 
 /// The sources that are asked for at the same time. Hosts count the requests of minutes, which does not change with it.
 const AT_ONCE: usize = 8;
@@ -50,21 +50,21 @@ pub(super) struct Batch<'a> {
 
 impl Batch<'_> {
     /// Keeps the sources that pass every check that needs no host.
-    pub(super) fn check<'w>(&mut self, wanted: Vec<Wanted<'w>>) -> Vec<Wanted<'w>> {
+    pub(super) fn check<'w>(&mut self, wanted: Vec<WantedSource<'w>>) -> Vec<WantedSource<'w>> {
         wanted.into_iter().filter_map(|mut wanted| self.check_one(&mut wanted).map(|()| wanted)).collect()
     }
 
-    fn check_one(&mut self, wanted: &mut Wanted<'_>) -> Option<()> {
+    fn check_one(&mut self, wanted: &mut WantedSource<'_>) -> Option<()> {
         loop {
             match self.builder.check(&wanted.request) {
                 Ok(()) => return Some(()),
-                Err(error) => self.settle(wanted, &error)?,
+                Err(error) => self.resolve_path(wanted, &error)?,
             }
         }
     }
 
     /// Asks the hosts of the sources, and adds their files to the lock. Breaks if the lock cannot be written.
-    pub(super) fn add(&mut self, wanted: Vec<Wanted<'_>>) -> ControlFlow<()> {
+    pub(super) fn add(&mut self, wanted: Vec<WantedSource<'_>>) -> ControlFlow<()> {
         let answers = self.ask(&wanted);
         let mut prepared = Vec::with_capacity(wanted.len());
         for (mut wanted, answer) in wanted.into_iter().zip(answers) {
@@ -82,16 +82,16 @@ impl Batch<'_> {
     }
 
     /// Asks the hosts of several sources at the same time. The answers are in the order of the sources.
-    fn ask(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Vec<PreparedEntry>, EntryError>> {
-        let mut asking = Asking::new(wanted.len());
+    fn ask(&self, wanted: &[WantedSource<'_>]) -> Vec<Result<Vec<PreparedEntry>, EntryError>> {
+        let mut progress = AnswerProgress::new(wanted.len());
         let questions = stream::iter(wanted).map(|wanted| self.builder.prepare(&wanted.request));
-        self.session.wait_for(questions.buffered(AT_ONCE).inspect(|_| asking.answered()).collect())
+        self.session.wait_for(questions.buffered(AT_ONCE).inspect(|_| progress.answered()).collect())
     }
 
     /// Takes the paths of a source's entries. In the order of the sources, so that the later one of two is refused.
     fn take(
         &mut self,
-        wanted: &mut Wanted<'_>,
+        wanted: &mut WantedSource<'_>,
         mut answer: Result<Vec<PreparedEntry>, EntryError>,
     ) -> Option<Vec<PreparedEntry>> {
         loop {
@@ -101,7 +101,7 @@ impl Batch<'_> {
             });
             match taken {
                 Ok(entries) => return Some(entries),
-                Err(error) => self.settle(wanted, &error)?,
+                Err(error) => self.resolve_path(wanted, &error)?,
             }
             answer = self.session.wait_for(self.builder.prepare(&wanted.request));
         }
@@ -157,7 +157,7 @@ impl Batch<'_> {
         kept
     }
 
-    fn refuse(&mut self, place: Option<&Place>, why: impl Display) {
+    fn refuse(&mut self, place: Option<&ListPosition>, why: impl Display) {
         match place {
             Some(place) => self.failures.add(Code::Usage, format_args!("{place}: {why}")),
             None => self.failures.add(Code::Usage, why),
@@ -186,7 +186,7 @@ impl Batch<'_> {
         ControlFlow::Continue(())
     }
 
-    fn finish(&mut self, prepared: PreparedEntry, place: Option<&Place>) -> ControlFlow<()> {
+    fn finish(&mut self, prepared: PreparedEntry, place: Option<&ListPosition>) -> ControlFlow<()> {
         let source = prepared.source().clone();
         match self.session.wait_for(self.builder.finish(prepared)) {
             Ok(mut made) => {
@@ -205,7 +205,7 @@ impl Batch<'_> {
 
     /// Asks a person for the meaning of a path, if that is the error, and corrects the request. Otherwise the error is
     /// one of the failures.
-    fn settle(&mut self, wanted: &mut Wanted<'_>, error: &EntryError) -> Option<()> {
+    fn resolve_path(&mut self, wanted: &mut WantedSource<'_>, error: &EntryError) -> Option<()> {
         if let Some(meaning) = Meanings::of(error).and_then(|meanings| question::ask(&meanings)) {
             wanted.request.explicit = Some(meaning);
             return Some(());
@@ -214,7 +214,7 @@ impl Batch<'_> {
         None
     }
 
-    fn fail(&mut self, source: &Source, place: Option<&Place>, error: &EntryError) {
+    fn fail(&mut self, source: &Source, place: Option<&ListPosition>, error: &EntryError) {
         let why = match error {
             // The command below names the folders once.
             EntryError::Placement { what, error: PlacementError::Unknown { .. } } if place.is_some() => {

@@ -2,7 +2,7 @@
 
 use crate::cli::arguments::{Choice, Locks, Patience};
 use crate::cli::exit::Failure;
-use crate::cli::tell;
+use crate::cli::print_line;
 use crate::cli::{locks, units};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
             "there" => ", of the right size; not every host declares the digest",
             _ => "",
         };
-        tell(format_args!(
+        print_line(format_args!(
             "{:<11}  {}  {}  {sources}{note}",
             word(&verdicts),
             model.path,

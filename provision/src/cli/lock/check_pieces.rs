@@ -14,7 +14,7 @@ use super::files::{FilesArgs, code_of, refusal};
 use super::session::Failures;
 use crate::cli::arguments::{Choice, Locks, threads};
 use crate::cli::exit::{Code, Failure};
-use crate::cli::{locks, tell, units};
+use crate::cli::{locks, print_line, units};
 
 /// Checks the lists of the chosen models: they are beside the lock, have the digests that it says, and describe the
 /// files. The files are read completely, by their pieces and as a whole. Each of several locks has its own.
@@ -24,7 +24,7 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
     let (lock, each) = (texts.join()?, texts.separate()?);
     let models = locks::select(&lock, &choice.clone().into())?;
     for model in models.iter().filter(|model| model.pieces.is_none()) {
-        tell(format_args!("no list      {}  {}", model.path, units::bytes(model.size)));
+        print_line(format_args!("no list      {}  {}", model.path, units::bytes(model.size)));
     }
     let paths: HashSet<&ModelPath> = models.iter().map(|model| &model.path).collect();
     let mut failures = Failures::default();
@@ -47,7 +47,7 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
                         ListError::Unreadable(_) => ("unreadable", Code::Disk),
                         _ => ("differs", Code::Integrity),
                     };
-                    tell(format_args!("{word:<11}  {}  {}", model.path, units::bytes(model.size)));
+                    print_line(format_args!("{word:<11}  {}  {}", model.path, units::bytes(model.size)));
                     let of_lock = if each.len() > 1 { format!("{}: ", text.name()) } else { String::new() };
                     let why = refused(model, &error);
                     failures.add(code, format_args!("{of_lock}{}: {why}", model.path));
@@ -70,7 +70,7 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
         };
         let pieces = list_of(model).map_or(0, |list| list.pieces().len());
         let size = units::bytes(model.size);
-        tell(format_args!("{word:<11}  {}  {size}  {}", model.path, units::count(pieces, "piece")));
+        print_line(format_args!("{word:<11}  {}  {size}  {}", model.path, units::count(pieces, "piece")));
         if !state.is_right() {
             failures.add(code_of(state), refusal(model, state, false, "check again"));
         }

@@ -22,7 +22,7 @@ use provision_lock::entry_builder::AddRequest;
 use provision_lock::import::{Format, ImportedModel, join};
 
 use super::AddOptions;
-use super::batch::{Batch, Wanted};
+use super::batch::{Batch, WantedSource};
 use super::session::{Failures, HostSession};
 
 /// Options of `lock import`.
@@ -110,14 +110,16 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
         let request = AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
         request.with_folder(args.folder.clone())
     };
-    let wanted =
-        imported.models.iter().map(|model| Wanted { request: request(model), place: Some(&model.place) });
+    let wanted = imported
+        .models
+        .iter()
+        .map(|model| WantedSource { request: request(model), place: Some(&model.place) });
     let checked = batch.check(wanted.collect());
     let _ = batch.add(checked);
     let Batch { mut writing, mut failures, mut builder, .. } = batch;
     let _ = writing.flush(&mut failures);
     args.options.write_pieces(&writing, builder.reader.take_lists(), &mut failures)?;
-    losses::tell(&imported.unused, &writing, args.verbose, &mut failures);
+    losses::report(&imported.unused, &writing, args.verbose, &mut failures);
     if links > 0 {
         let links = units::count(links, "link");
         say(format_args!("note: {links} to model files in notes are not used; --notes takes them"));

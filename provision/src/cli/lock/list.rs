@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use crate::cli::arguments::{Choice, Locks};
 use crate::cli::exit::Failure;
 use crate::cli::output::escaped;
-use crate::cli::{locks, tell};
+use crate::cli::{locks, print_line};
 use clap::Args;
 use provision_lock::listing::{json, rows, table};
 
@@ -34,6 +34,6 @@ pub(crate) fn run(args: &ListArgs, default: &str) -> Result<(), Failure> {
     let lock = super::read(&args.locks, default)?;
     let rows = rows(&locks::select(&lock, &args.choice.clone().into())?);
     let text = if args.json { escaped(&format!("{:#}", json(&rows))) } else { table(&rows, columns()) };
-    tell(text.trim_end());
+    print_line(text.trim_end());
     Ok(())
 }

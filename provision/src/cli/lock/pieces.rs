@@ -22,7 +22,7 @@ use super::session::Failures;
 use super::{EditFailure, LockFile, write};
 use crate::cli::arguments::{Choice, threads};
 use crate::cli::exit::{Code, Failure};
-use crate::cli::{environment, locks, say, tell, units};
+use crate::cli::{environment, locks, print_line, say, units};
 
 /// The time for which a list without a lock may be that of another command, which names it next.
 const NEW: Duration = Duration::from_mins(10);
@@ -177,7 +177,7 @@ fn record(
     let mut is_first = !is_listed(lock) && listed.iter().any(|listed| listed.list.is_some());
     let mut others = Vec::new();
     if !is_dry_run {
-        let edited = edit::<_, EditFailure>(path, write::turn(), |document: &mut Document| {
+        let edited = edit::<_, EditFailure>(path, write::lock_wait(), |document: &mut Document| {
             let had = is_listed(document.lock());
             let (mut entries, mut others) = (Vec::new(), Vec::new());
             for Listed { model, list, .. } in listed {
@@ -217,7 +217,7 @@ fn report(Listed { model, list, is_new }: &Listed<'_>, is_dry_run: bool) {
     let width = if is_dry_run { 12 } else { 9 };
     let Some((digest, pieces)) = list else {
         let end = if *is_new { "; its list is not needed, and leaves the lock" } else { "" };
-        return tell(format_args!("{:<width$}  {}  {size}{end}", "one piece", model.path));
+        return print_line(format_args!("{:<width$}  {}  {size}{end}", "one piece", model.path));
     };
     let verb = match (is_new, is_dry_run) {
         (false, _) => "unchanged",
@@ -226,7 +226,7 @@ fn report(Listed { model, list, is_new }: &Listed<'_>, is_dry_run: bool) {
     };
     let (pieces, digest) = (units::count(*pieces, "piece"), digest.to_string());
     let list = format_args!("{DIRECTORY}/{}…", &digest[..SHOWN]);
-    tell(format_args!("{verb:<width$}  {}  {size}  {pieces}  {list}", model.path));
+    print_line(format_args!("{verb:<width$}  {}  {size}  {pieces}  {list}", model.path));
 }
 
 /// Removes lists that no lock names any more.
@@ -239,7 +239,7 @@ fn clean(lock: &Utf8Path) {
     };
     match piece_files::unnamed(lock, before) {
         Ok(unnamed) => unnamed.iter().for_each(|path| match std::fs::remove_file(path) {
-            Ok(()) => tell(TerminalText(format_args!("removed    {path}  {UNNAMED}"))),
+            Ok(()) => print_line(TerminalText(format_args!("removed    {path}  {UNNAMED}"))),
             Err(error) => stay(&error),
         }),
         Err(error) => stay(&error),

@@ -2,7 +2,7 @@
 
 use crate::cli::exit::Failure;
 use crate::cli::locks;
-use crate::cli::{say, tell};
+use crate::cli::{print_line, say};
 use clap::Args;
 use provision_core::lockfile::{Model, Selection};
 use provision_core::model_path::ModelPath;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
     locks::read(&path)?;
     let removed = remove(&path, &Selection { patterns: args.models.clone(), groups: args.groups.clone() })?;
     for model in &removed {
-        tell(format_args!("removed {model}"));
+        print_line(format_args!("removed {model}"));
     }
     let them = if removed.len() == 1 { "it" } else { "them" };
     say(format_args!("a file that is installed stays; clean --unlisted removes {them} from the destination"));
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
 
 /// Removes the chosen models, all or none, and returns their paths.
 pub(super) fn remove(path: &camino::Utf8Path, selection: &Selection) -> Result<Vec<ModelPath>, Failure> {
-    let edited = edit::<_, EditFailure>(path, write::turn(), |document| {
+    let edited = edit::<_, EditFailure>(path, write::lock_wait(), |document| {
         let chosen: Vec<&Model> = locks::select(document.lock(), selection)?;
         let paths: Vec<ModelPath> = chosen.into_iter().map(|model| model.path.clone()).collect();
         document.remove_all(&paths)?;

@@ -11,7 +11,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
-use provision_core::first_names::first_names;
+use provision_core::first_names::shortened_list;
 use provision_core::lockfile::TakenPaths;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
@@ -246,7 +246,7 @@ impl Failures {
     pub(super) fn conclude(mut self, what: &str) -> Result<(), Failure> {
         let count = self.all.len() + self.silences.iter().map(|(_, entries)| entries.len()).sum::<usize>();
         for (silence, entries) in std::mem::take(&mut self.silences) {
-            self.add(Code::Network, format_args!("{}: {silence}", first_names(entries, NAMED)));
+            self.add(Code::Network, format_args!("{}: {silence}", shortened_list(entries, NAMED)));
         }
         let rank = |code: &Code| match code {
             Code::Integrity => 7,

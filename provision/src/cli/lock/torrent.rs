@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::arguments::{Choice, Place, threads};
+use crate::cli::arguments::{Choice, LocksAndDestination, threads};
 use crate::cli::environment::Network;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks::{self, Access};
-use crate::cli::{say, tell, units};
+use crate::cli::{print_line, say, units};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::lockfile::Model;
@@ -39,7 +39,7 @@ pub(crate) struct TorrentArgs {
     tracker: Option<String>,
     /// Locks and destination.
     #[command(flatten)]
-    place: Place,
+    place: LocksAndDestination,
 }
 
 /// The address of a `--web-seed`. Messages do not repeat it, which may be a secret.
@@ -160,7 +160,11 @@ fn add<'a>(drafts: &mut BTreeMap<String, Draft<'a>>, model: &'a Model, pieces: &
 fn report(is_new: bool, path: &Utf8Path, draft: &Draft<'_>, bytes: &[u8]) {
     let verb = if is_new { "written  " } else { "unchanged" };
     let hash = InfoHash::of(bytes).map(|hash| hash.to_string()).unwrap_or_default();
-    tell(TerminalText(format_args!("{verb}  {hash}  {path}  {}  {}", draft.what, units::bytes(draft.size))));
+    print_line(TerminalText(format_args!(
+        "{verb}  {hash}  {path}  {}  {}",
+        draft.what,
+        units::bytes(draft.size)
+    )));
     if draft.seeds.is_empty() {
         say(TerminalText(format_args!(
             "note: {} has no web seed: a client gets it only from another one that has the file",

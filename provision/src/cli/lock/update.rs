@@ -3,7 +3,7 @@
 use crate::cli::arguments::{Choice, Patience};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks;
-use crate::cli::tell;
+use crate::cli::print_line;
 use camino::Utf8Path;
 use clap::Args;
 use provision_core::lockfile::Model;
@@ -76,11 +76,11 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
         let source = match origin(model, is_named) {
             Ok(Origin::Source(source)) => source,
             Ok(Origin::Pinned) => {
-                tell(format_args!("pinned     {}", model.path));
+                print_line(format_args!("pinned     {}", model.path));
                 continue;
             }
             Ok(Origin::Plain) => {
-                tell(format_args!(
+                print_line(format_args!(
                     "plain      {}  a URL without branch or tag; name the model to read it again",
                     model.path
                 ));
@@ -127,7 +127,7 @@ fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> 
     if changed.is_empty() {
         return true;
     }
-    let edited = edit::<_, EditFailure>(path, write::turn(), |document| {
+    let edited = edit::<_, EditFailure>(path, write::lock_wait(), |document| {
         let is_as_read = |(before, _): &&(Entry, Entry)| document.get(&before.path).as_ref() == Some(before);
         let (ours, others): (Vec<_>, Vec<_>) = changed.iter().partition(is_as_read);
         for (_, now) in &ours {

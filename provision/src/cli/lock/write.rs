@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::units;
-use crate::cli::{say, tell};
+use crate::cli::{print_line, say};
 use camino::Utf8Path;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
@@ -20,7 +20,7 @@ use super::EditFailure;
 use super::session::{Failures, HostSession};
 
 /// The wait for another editor, with a message that names it.
-pub(super) fn turn() -> LockWait<'static> {
+pub(super) fn lock_wait() -> LockWait<'static> {
     LockWait::announcing(&|holder| {
         say(format_args!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)"));
     })
@@ -37,12 +37,12 @@ pub(super) struct Writing<'a> {
     written: usize,
     /// The files that a dry run does not read, with their declared sizes.
     unread: Vec<(ModelPath, Option<u64>)>,
-    tally: Tally,
+    tally: Counts,
 }
 
 /// The outcome of each path, for the summary.
 #[derive(Default)]
-struct Tally {
+struct Counts {
     changes: HashMap<ModelPath, (Change, u64)>,
     /// The models of the lock, and their bytes.
     lock: Option<(usize, u64)>,
@@ -57,7 +57,7 @@ enum Change {
 
 impl<'a> Writing<'a> {
     pub(super) fn new(session: &'a HostSession, path: &'a Utf8Path, is_dry_run: bool) -> Self {
-        let (entries, unread, tally) = (Vec::new(), Vec::new(), Tally::default());
+        let (entries, unread, tally) = (Vec::new(), Vec::new(), Counts::default());
         Self { session, path, is_dry_run, entries, written: 0, unread, tally }
     }
 
@@ -79,7 +79,7 @@ impl<'a> Writing<'a> {
 
     /// One line: the entries that were written, the lock's path, and the size of the whole lock.
     pub(super) fn summarize(&self) {
-        let (Tally { changes, lock }, would) = (&self.tally, self.is_dry_run);
+        let (Counts { changes, lock }, would) = (&self.tally, self.is_dry_run);
         let of = |wanted| changes.values().filter(move |(change, _)| *change == wanted);
         let added: u64 = of(Change::Added).map(|(_, bytes)| bytes).sum();
         let mut parts = Vec::new();
@@ -109,7 +109,7 @@ impl<'a> Writing<'a> {
         let whole =
             whole.map(|(models, bytes)| format!("; {} in all, {}", entries(models), units::bytes(bytes)));
         let end = if would { "; nothing was written" } else { "" };
-        tell(format_args!("{}: {}{}{end}", self.path, parts.join("; "), whole.unwrap_or_default()));
+        print_line(format_args!("{}: {}{}{end}", self.path, parts.join("; "), whole.unwrap_or_default()));
     }
 
     /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours.
@@ -136,7 +136,7 @@ impl<'a> Writing<'a> {
     }
 }
 
-impl Tally {
+impl Counts {
     fn count(&mut self, entry: &Entry, outcome: &Outcome) {
         let change = match outcome {
             Outcome::Added => Change::Added,
@@ -160,7 +160,7 @@ fn put(
     entries: &[Entry],
     is_dry_run: bool,
     failures: &mut Failures,
-    tally: &mut Tally,
+    tally: &mut Counts,
 ) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
@@ -174,7 +174,7 @@ fn put(
     let outcomes = if is_dry_run {
         change(&mut super::current(path)?)
     } else {
-        edit::<_, EditFailure>(path, turn(), change).map(|edited| edited.value)
+        edit::<_, EditFailure>(path, lock_wait(), change).map(|edited| edited.value)
     };
     for (entry, outcome) in outcomes.map_err(|EditFailure(failure)| failure)? {
         match outcome {
@@ -277,11 +277,11 @@ pub(super) fn report(entry: &Entry, outcome: &Outcome, would: bool) {
             // As `lock list` prints it: the file behind the address can change, and `check` and a fetch then say so.
             let is_pinned = Source::of_url(&entry.url).is_pinned();
             let moving = if is_pinned { "" } else { "  (moving)" };
-            tell(format_args!("{added}{}  {size}  {}{moving}", entry.path, TerminalText(from(entry))));
+            print_line(format_args!("{added}{}  {size}  {}{moving}", entry.path, TerminalText(from(entry))));
         }
-        Outcome::Unchanged => tell(format_args!("{unchanged}{}  {size}", entry.path)),
+        Outcome::Unchanged => print_line(format_args!("{unchanged}{}  {size}", entry.path)),
         Outcome::Updated(before) => {
-            tell(format_args!("{updated}{}  {}", entry.path, TerminalText(change(before, entry))));
+            print_line(format_args!("{updated}{}  {}", entry.path, TerminalText(change(before, entry))));
             if before.pieces.is_some() && entry.pieces.is_none() {
                 say(format_args!(
                     "note: the piece list of {0} describes the old bytes and is no longer used; `lock pieces {0}` makes one after \
@@ -304,7 +304,7 @@ pub(super) fn report(entry: &Entry, outcome: &Outcome, would: bool) {
 /// The line of a dry run for a file that would have to be read.
 pub(super) fn report_unread(path: &ModelPath, size: Option<u64>, source: &Source) {
     let size = size.map_or_else(|| "its host declares no size".to_owned(), units::bytes);
-    tell(format_args!("would read    {path}  to be read: {size}  {}", TerminalText(source)));
+    print_line(format_args!("would read    {path}  to be read: {size}  {}", TerminalText(source)));
 }
 
 /// The bytes of files, of which some have no declared size.

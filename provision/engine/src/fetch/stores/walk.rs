@@ -25,7 +25,7 @@ const IN_PROGRESS: [&str; 8] =
 
 /// The files that a run lacks or may lack.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct WantedFiles {
     pub(super) digests: HashSet<Sha256>,
     pub(super) sizes: HashSet<u64>,
     /// Device and inode of each file that has a final name of the run already: it is no source for itself.
@@ -60,7 +60,7 @@ pub(super) struct Search {
 ///
 /// # Errors
 /// The store itself cannot be read.
-pub(super) fn search(store: &Utf8Path, wanted: &Wanted, go_on: impl Fn() -> bool) -> io::Result<Search> {
+pub(super) fn search(store: &Utf8Path, wanted: &WantedFiles, go_on: impl Fn() -> bool) -> io::Result<Search> {
     let mut search = Search::default();
     let mut seen = wanted.own.clone();
     let mut names = 0;
@@ -105,7 +105,7 @@ pub(super) fn search(store: &Utf8Path, wanted: &Wanted, go_on: impl Fn() -> bool
 fn candidate(
     entry: &Utf8DirEntry,
     is_link: bool,
-    wanted: &Wanted,
+    wanted: &WantedFiles,
     seen: &mut HashSet<(u64, u64)>,
 ) -> Option<StoreFile> {
     let name = entry.file_name();
@@ -144,15 +144,15 @@ mod tests {
         path
     }
 
-    fn wanted(files: &[&[u8]]) -> Wanted {
-        Wanted {
+    fn wanted(files: &[&[u8]]) -> WantedFiles {
+        WantedFiles {
             digests: files.iter().map(|bytes| Sha256::of(bytes)).collect(),
             sizes: files.iter().map(|bytes| bytes.len() as u64).collect(),
             own: HashSet::new(),
         }
     }
 
-    fn found(root: &Utf8Path, wanted: &Wanted) -> Vec<String> {
+    fn found(root: &Utf8Path, wanted: &WantedFiles) -> Vec<String> {
         let search = search(root, wanted, || true).unwrap();
         let below = |file: StoreFile| file.path.strip_prefix(root).unwrap().to_string();
         search.files.into_iter().map(below).collect()
@@ -212,7 +212,7 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(root.join("a/fifo")).status().unwrap().success());
         std::os::unix::fs::symlink("fifo", root.join("a/to-fifo")).unwrap();
         let own = own.metadata().unwrap();
-        let wanted = Wanted { own: HashSet::from([(own.dev(), own.ino())]), ..wanted(&[b"12345"]) };
+        let wanted = WantedFiles { own: HashSet::from([(own.dev(), own.ino())]), ..wanted(&[b"12345"]) };
         assert_eq!(found(&root, &wanted), ["a/other"]);
     }
 

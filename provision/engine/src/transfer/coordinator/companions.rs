@@ -24,7 +24,7 @@ const SLOW_SECONDS: usize = 10;
 
 /// The stores that are not asked any more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Out {
+pub(super) enum Excluded {
     /// All at this host and port, which gave no answer.
     Host(String),
     /// The store with this number: another one at its host may be right.
@@ -37,7 +37,7 @@ pub(in crate::transfer) struct Stores {
     /// As messages name them.
     names: Vec<String>,
     /// Those that are not asked any more, with the reason.
-    out: BTreeMap<Out, String>,
+    out: BTreeMap<Excluded, String>,
     /// They are too slow: the lock's addresses join.
     are_slow: bool,
     /// Bytes that they had given at the last whole seconds.
@@ -51,10 +51,10 @@ impl Stores {
     }
 
     /// The error of a source at stores that are out.
-    fn error(&self, out: &Out, reason: &str) -> SourceError {
+    fn error(&self, out: &Excluded, reason: &str) -> SourceError {
         let store = match out {
-            Out::Host(authority) => format!("the store at {authority}"),
-            Out::Store(number) => format!("the store {}", self.names[*number]),
+            Excluded::Host(authority) => format!("the store at {authority}"),
+            Excluded::Store(number) => format!("the store {}", self.names[*number]),
         };
         SourceError::StoreIsOut { store, reason: reason.to_owned() }
     }
@@ -62,11 +62,13 @@ impl Stores {
 
 impl TransferState {
     /// True if the source is one of those.
-    fn is_at(&self, source: usize, out: &Out) -> bool {
+    fn is_at(&self, source: usize, out: &Excluded) -> bool {
         let store = self.target.sources[source].store;
         match out {
-            Out::Host(authority) => store.is_some() && self.policy.url_of(source).authority() == *authority,
-            Out::Store(number) => store == Some(*number),
+            Excluded::Host(authority) => {
+                store.is_some() && self.policy.url_of(source).authority() == *authority
+            }
+            Excluded::Store(number) => store == Some(*number),
         }
     }
 
@@ -223,16 +225,16 @@ impl Coordinator {
         id: FileId,
         source: usize,
         error: &RequestError,
-    ) -> Option<(Out, String)> {
+    ) -> Option<(Excluded, String)> {
         let file = &self.files[id.0];
         let store = file.target.sources[source].store?;
         let authority = file.policy.url_of(source).authority();
         let host = self.shared.known_host(&authority);
         let has_answered = host.is_some_and(|host| self.shared.schedule().last_heard(host).is_some());
         let out = match error.remedy() {
-            Remedy::Stop => Out::Store(store),
-            Remedy::NextSource if refuses_login(error, file.policy.url_of(source)) => Out::Store(store),
-            _ if error.silent_host().is_some() && !has_answered => Out::Host(authority),
+            Remedy::Stop => Excluded::Store(store),
+            Remedy::NextSource if refuses_login(error, file.policy.url_of(source)) => Excluded::Store(store),
+            _ if error.silent_host().is_some() && !has_answered => Excluded::Host(authority),
             _ => return None,
         };
         Some((out, error.to_string()))
@@ -257,14 +259,14 @@ impl Coordinator {
         }
         for authority in silent {
             let reason = "no answer in time".to_owned();
-            self.store_is_out(&Out::Host(authority), &reason, None);
+            self.store_is_out(&Excluded::Host(authority), &reason, None);
         }
     }
 
     /// Stores are not asked any more, for any file. `failure` is the file whose request showed it, with its error.
     pub(super) fn store_is_out(
         &mut self,
-        out: &Out,
+        out: &Excluded,
         reason: &str,
         mut failure: Option<(FileId, SourceError)>,
     ) {
@@ -317,7 +319,7 @@ impl Coordinator {
         let file = &self.files[id.0];
         if let Some(store) = file.target.sources[source].store.filter(|_| file.policy.has_ended(source)) {
             let reason = format!("it sent wrong bytes for {}", file.target.model.path);
-            self.store_is_out(&Out::Store(store), &reason, None);
+            self.store_is_out(&Excluded::Store(store), &reason, None);
         }
     }
 
@@ -335,7 +337,7 @@ impl Coordinator {
         let reason =
             format!("wrong bytes for {} came from it or from a source beside it", file.target.model.path);
         for store in stores {
-            self.store_is_out(&Out::Store(store), &reason, None);
+            self.store_is_out(&Excluded::Store(store), &reason, None);
         }
     }
 

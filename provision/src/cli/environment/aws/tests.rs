@@ -1,5 +1,5 @@
 use provision_http::TransportError;
-use provision_http::service::Asking;
+use provision_http::service::ServiceFuture;
 
 use super::*;
 
@@ -18,7 +18,7 @@ impl<F: Fn(&str) -> Option<(u16, String)>> Fake<F> {
 }
 
 impl<F: Fn(&str) -> Option<(u16, String)> + Send + Sync> Services for Fake<F> {
-    fn ask(&self, request: ServiceRequest) -> Asking<'_> {
+    fn ask(&self, request: ServiceRequest) -> ServiceFuture<'_> {
         let answer = (self.0)(&format!("{} {}", request.method, request.url.as_url()));
         self.1.lock().unwrap().push(request);
         let answer = answer.map(|(status, body)| ServiceAnswer { status, body: body.into_bytes() });

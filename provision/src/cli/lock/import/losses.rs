@@ -70,7 +70,7 @@ pub(super) fn refuse(conflicts: &[Conflict], failures: &mut Failures) {
 }
 
 /// Reports the items that were not used. With `all`, every model without a URL is named.
-pub(super) fn tell(all_unused: &[Unused], writing: &Writing<'_>, all: bool, failures: &mut Failures) {
+pub(super) fn report(all_unused: &[Unused], writing: &Writing<'_>, all: bool, failures: &mut Failures) {
     let mut without_address = Vec::new();
     for unused in all_unused {
         match Loss::of(&unused.why) {
@@ -129,13 +129,13 @@ fn note(writing: &Writing<'_>, without_address: &[&Unused], all: bool) {
 
 #[cfg(test)]
 mod tests {
-    use provision_lock::import::{At, Place};
+    use provision_lock::import::{At, ListPosition};
 
     use super::*;
 
     #[test]
     fn each_file_of_a_name_has_a_command_that_survives_a_shell() {
-        let place = |at: &str| Place { list: "names".to_owned(), at: At::Entry(at.to_owned()) };
+        let place = |at: &str| ListPosition { list: "names".to_owned(), at: At::Entry(at.to_owned()) };
         let file = |url: &str, at: &str| Candidate {
             source: url.parse().unwrap(),
             place: place(at),

@@ -3,7 +3,7 @@
 use std::io::{Cursor, ErrorKind, Read};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use provision_core::first_names::first_names;
+use provision_core::first_names::shortened_list;
 use provision_core::terminal_text::TerminalText;
 use provision_lock::import::{Dictionary, Format, ImportError, List, MAX_LIST, ReadSeek, read_file};
 
@@ -41,7 +41,7 @@ pub(super) fn lists(
         }
     } else if !without_models.is_empty() {
         let files = units::count(without_models.len(), "JSON file");
-        let names = first_names(without_models.iter().map(|(name, _)| *name), NAMED);
+        let names = shortened_list(without_models.iter().map(|(name, _)| *name), NAMED);
         say(TerminalText(format_args!("note: {files} without any model, so not a list: {names}")));
     }
     lists
