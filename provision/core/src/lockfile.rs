@@ -26,7 +26,7 @@ mod join;
 mod raw;
 mod redaction;
 mod select;
-mod shape;
+mod token_limit;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -140,7 +140,7 @@ impl Lockfile {
     }
 
     fn check(text: &str) -> Result<Self, error::Located> {
-        if shape::is_too_much(text) {
+        if token_limit::is_too_much(text) {
             return Err((None, LockfileErrorKind::TooMuch));
         }
         let raw = raw::parse(text)?;

@@ -1,6 +1,6 @@
 //! Comparison of a directory with the lock, by hashing. It only reads, except for [`distrust`].
 
-mod lanes;
+mod piecewise;
 
 use std::sync::Arc;
 
@@ -166,7 +166,7 @@ impl Inspection<'_> {
         go_on: &(dyn Fn() -> bool + Sync),
         on_right: &(dyn Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError> + Sync),
     ) -> Vec<FileState> {
-        lanes::compare(self, targets, lanes::Hooks { go_on, on_right })
+        piecewise::compare(self, targets, piecewise::Hooks { go_on, on_right })
     }
 }
 

@@ -12,7 +12,7 @@ pub mod torrents;
 pub mod transfer;
 pub mod unpinned;
 pub mod warm;
-mod workers;
+mod work_queue;
 
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -2,13 +2,13 @@
 //!
 //! A list is named by its digest and believed only by it. It is looked for beside the locks (`models.pieces/HEX`),
 //! among the copies that the destination keeps (`kept`), and in the stores that are directories, in this order. A run
-//! then asks the other stores and the addresses of its locks (`asking`), for the files that it has to fetch.
+//! then asks the other stores and the addresses of its locks (`downloader`), for the files that it has to fetch.
 //!
 //! No file fails for its list. A list that is missing, is not the lock's, or describes another file than the model is a
 //! warning, one for each cause. The file is then verified as a whole. Lists are read when they are needed: none is held
 //! for a file that waits.
 
-mod asking;
+mod downloader;
 pub(crate) mod kept;
 pub mod make;
 mod warnings;
@@ -29,7 +29,7 @@ use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, PartNames, PartOptions, SourceFile, StoreError};
 use provision_http::HttpClient;
 
-use asking::ListDownloader;
+use downloader::ListDownloader;
 use kept::Kept;
 use warnings::{Cause, Warnings};
 

@@ -5,7 +5,7 @@
 //! more files share are read once more at the end, from files that have not changed meanwhile.
 
 use crate::inspect::{self, FileState, HashResult, HashTarget};
-use crate::workers;
+use crate::work_queue;
 use provision_core::event::Silent;
 use provision_core::lockfile::Model;
 use provision_core::torrent::{Piece, PieceHasher, piece_length};
@@ -39,7 +39,7 @@ pub fn hash_pieces(
             (target, wants_set.then(|| PieceHasher::new(set.length, *start)))
         })
         .collect();
-    let read = workers::each(
+    let read = work_queue::each(
         &targets,
         |(target, _)| target.model.size,
         threads,
@@ -116,7 +116,7 @@ impl Set {
             }
         }
         let shared: Vec<usize> = (0..pieces.len()).filter(|at| pieces[*at].is_none()).collect();
-        let hashed = workers::each(
+        let hashed = work_queue::each(
             &shared,
             |_| self.length,
             threads,

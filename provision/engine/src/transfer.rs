@@ -17,9 +17,9 @@
 
 mod buffers;
 mod claim;
+mod claim_handle;
 mod coordinator;
 mod file_error;
-mod handle;
 mod hashing;
 mod limiter;
 mod policy;

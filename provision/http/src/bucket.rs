@@ -8,7 +8,7 @@ use http::StatusCode;
 use rusty_s3::{Bucket, UrlStyle};
 use url::Url;
 
-use crate::s3::{S3Config, S3Credentials};
+use crate::s3_config::{S3Config, S3Credentials};
 use provision_core::source_url::{BucketObject, BucketStyle, SourceUrl};
 use provision_core::xml::element;
 

@@ -1,7 +1,7 @@
 //! The HTTP client: the configuration of a run, and what all its requests share.
 //!
-//! An [`HttpClient`] holds the credentials, proxies, certificates and registry tokens of a run. `judge` has the rules
-//! of its requests, `connection` and `api` send them.
+//! An [`HttpClient`] holds the credentials, proxies, certificates and registry tokens of a run. `request_rules` has the
+//! rules of its requests, `connection` and `api` send them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::auth::credentials::Credentials;
 use crate::auth::registries::Registries;
 use crate::bucket::Buckets;
 use crate::dns::{Hosts, lookups};
-use crate::s3::S3Config;
+use crate::s3_config::S3Config;
 use crate::tls::{Roots, RootsError, client_config};
 use crate::wire::connect::Connector;
 use crate::wire::pool::Pool;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
-use crate::judge::Resolved;
+use crate::request_rules::Resolved;
 use crate::transport::TransportError;
 use crate::wire::connect::OpenConnection;
 use crate::wire::http1::{Head, RequestHeaders};

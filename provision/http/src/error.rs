@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::redirect::RedirectError;
 use crate::refusal::{is_no_repository, is_unknown_login};
 use crate::response::ResponseError;
-use crate::s3::CredentialsError;
+use crate::s3_config::CredentialsError;
 use crate::transport::{ConnectError, ProxyName, TransportError};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;

@@ -10,8 +10,8 @@
 //! Documents go over reqwest (`api`), bodies over a client of our own (`connection`, `body`).
 //!
 //! Imports run down this list: `body`, `metadata`, `upload` (whole exchanges), `connection` (a body's requests), `api`
-//! (documents and tokens), `signing` (of requests for buckets), `judge` (the rules of requests), `client`, `bucket`,
-//! `wire/` (both transports), `error`, `s3`, `service`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`,
+//! (documents and tokens), `signing` (of requests for buckets), `request_rules`, `client`, `bucket`, `wire/` (both
+//! transports), `error`, `s3_config`, `credential_service`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`,
 //! `dns/`, `transport`. [`RequestError::remedy`] is the one decision about a failure; retries are for `engine`, and for
 //! `metadata` its own.
 
@@ -23,6 +23,7 @@ mod client;
 mod connection;
 mod content_disposition;
 mod cookies;
+pub mod credential_service;
 mod dns;
 mod error;
 #[cfg(fuzzing)]
@@ -30,14 +31,13 @@ mod error;
 pub mod fuzzing;
 mod host_rules;
 mod hub_headers;
-mod judge;
 pub mod metadata;
 mod public_ip;
 mod redirect;
 mod refusal;
+mod request_rules;
 mod response;
-pub mod s3;
-pub mod service;
+pub mod s3_config;
 mod signing;
 pub mod sniff;
 mod tls;
@@ -52,8 +52,8 @@ pub use client::{ClientConfig, ClientError, HttpClient, Sources};
 pub use connection::{Connection, FirstHead};
 pub use dns::Hosts;
 pub use error::{BodyPrefix, Remedy, RequestError, UntrustedSource};
-pub use judge::Resolved;
 pub use redirect::RedirectError;
+pub use request_rules::Resolved;
 pub use response::{BodyKind, ContentId, ExpectedBody, FileChanged, ResponseError};
 pub use tls::{Roots, RootsError};
 pub use transport::{HeaderProblem, ProxyName, TransportError};

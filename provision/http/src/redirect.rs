@@ -1,6 +1,7 @@
 //! Redirects: the URL that a `Location` leads to, and the reasons to refuse it. Pure.
 //!
-//! https never becomes http, and other schemes are refused. The rules that need the peer's address are in `judge`.
+//! https never becomes http, and other schemes are refused. The rules that need the peer's address are in
+//! `request_rules`.
 
 use std::fmt::Write as _;
 

@@ -21,24 +21,24 @@
 //! show addresses without their queries (invariant I6). Lists come from strangers, so all shown text passes
 //! [`TerminalText`](provision_core::terminal_text::TerminalText).
 
-mod api;
+mod api_workflow;
 mod aria2;
-mod columns;
+mod comfyui_manager;
 mod detect;
+mod dictionary;
 mod error;
 mod format;
 mod join;
 mod list;
-mod loader;
-mod manager;
-mod named;
-mod names;
+mod loader_folders;
 mod notes;
 mod picture;
-mod place;
+mod position;
 mod script;
 mod sha256sum;
+mod unaddressed;
 mod unused;
+mod url_list;
 mod workflow;
 
 use std::borrow::Cow;
@@ -46,14 +46,14 @@ use std::io::{Cursor, Read as _, SeekFrom};
 
 use serde_json::Value;
 
+pub use dictionary::Dictionary;
 pub use error::ImportError;
 pub use format::{Format, UnknownFormat};
 pub use join::{Conflict, Imported, Statement, join};
 use list::digest;
 pub use list::{ImportedModel, List, Sum};
-pub use names::Dictionary;
 pub use picture::{Kind, ReadSeek};
-pub use place::{At, ListPosition};
+pub use position::{At, ListPosition};
 pub use unused::{Candidate, LineProblem, ScriptProblem, Unused, UnusedReason};
 
 /// The longest list, in bytes. Pictures and videos may be larger, because only their metadata is read.
@@ -115,10 +115,10 @@ fn of_text(name: &str, text: &str, format: Option<Format>) -> Result<List, Impor
     };
     match format {
         Format::Workflow => workflow::read(name, &json(name, text)?),
-        Format::Api => api::read(name, &json(name, text)?),
-        Format::Manager => manager::read(name, &json(name, text)?),
+        Format::Api => api_workflow::read(name, &json(name, text)?),
+        Format::Manager => comfyui_manager::read(name, &json(name, text)?),
         Format::Aria2 => Ok(aria2::read(name, text)),
-        Format::Pget | Format::Urls => Ok(columns::read(name, text, format)),
+        Format::Pget | Format::Urls => Ok(url_list::read(name, text, format)),
         Format::Script => script::read(name, text),
         Format::Sha256sum => Ok(sha256sum::read(name, text)),
     }
@@ -137,7 +137,12 @@ fn embedded(
     }
     let read = |text: Option<String>, wanted| {
         let value = json_value(&text.filter(|_| format.is_none_or(|format| format == wanted))?).ok()?;
-        if wanted == Format::Workflow { workflow::read(name, &value) } else { api::read(name, &value) }.ok()
+        if wanted == Format::Workflow {
+            workflow::read(name, &value)
+        } else {
+            api_workflow::read(name, &value)
+        }
+        .ok()
     };
     let is_lost = texts.workflow.is_some() || texts.is_damaged;
     if let Some(list) = read(texts.workflow, Format::Workflow) {

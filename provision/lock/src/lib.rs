@@ -20,7 +20,7 @@ pub mod placement;
 
 pub mod file;
 
-pub mod small_file;
+pub mod atomic_write;
 
 pub mod piece_files;
 

@@ -17,7 +17,7 @@ use provision_core::lockfile::{Lockfile, MAX_BYTES};
 use provision_core::piece_list::{DIRECTORY, MAGIC, MAX_LIST};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
-use crate::small_file::{self, DRAFT, or_here};
+use crate::atomic_write::{self, DRAFT, or_here};
 
 /// The mode of a list: an image's build and its programs may have different users.
 const MODE: u32 = 0o644;
@@ -54,7 +54,7 @@ fn file_of(lock: &Utf8Path) -> Utf8PathBuf {
 /// A system call failed.
 pub fn write(directory: &Utf8Path, digest: &Sha256, list: &[u8], is_named: bool) -> io::Result<bool> {
     let path = directory.join(digest.to_string());
-    let is_new = small_file::put(&path, list, Some(MODE))?;
+    let is_new = atomic_write::put(&path, list, Some(MODE))?;
     if !is_new && !is_named {
         // Only its owner may. Another user's list is as old as it was.
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -172,7 +172,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::small_file::tests::directory;
+    use crate::atomic_write::tests::directory;
 
     #[test]
     fn a_list_is_written_once_and_everybody_may_read_it() {

@@ -15,7 +15,7 @@
 //! One [`Resolver`] serves a whole command, also concurrent questions. It asks about each repository, release and
 //! version once.
 
-mod answers;
+mod answer_cache;
 mod civitai;
 mod error;
 mod github;
@@ -34,7 +34,7 @@ use provision_http::HttpClient;
 use provision_http::metadata::{MetadataClient, OnWait};
 use url::Url;
 
-use answers::AnswerCache;
+use answer_cache::AnswerCache;
 pub use error::{Declared, Kind, ResolveError};
 
 use crate::source::{RepoKind, Source};

@@ -21,13 +21,13 @@
 //!
 //! `Display` writes text that parses back, except that a URL's query is left out, as everywhere.
 
+mod browser_urls;
 mod civitai;
 mod error;
 mod github;
 mod oci;
 mod repository;
 mod url_credentials;
-mod web;
 
 use std::fmt;
 use std::str::FromStr;
@@ -66,7 +66,7 @@ impl Source {
         if url.object().is_some() || url.file().is_some() {
             return Self::Url(url.clone());
         }
-        web::recognise(url.as_url()).ok().flatten().unwrap_or_else(|| Self::Url(url.clone()))
+        browser_urls::recognise(url.as_url()).ok().flatten().unwrap_or_else(|| Self::Url(url.clone()))
     }
 
     /// Returns true if the source names the same bytes for good: by commit, digest, or a version number that is never
@@ -174,7 +174,7 @@ impl FromStr for Source {
             "urn" => CivitaiVersion::parse_urn(rest).map(Self::Civitai),
             "http" | "https" => {
                 let url: SourceUrl = text.parse()?;
-                if let Some(known) = web::recognise(url.as_url())? {
+                if let Some(known) = browser_urls::recognise(url.as_url())? {
                     return Ok(known);
                 }
                 if let Some(parameter) = url_credentials::find(&url) {

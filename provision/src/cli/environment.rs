@@ -4,9 +4,9 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
 mod aws;
+mod credential_program;
 mod docker;
 mod login_file;
-mod program;
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};

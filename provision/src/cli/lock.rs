@@ -4,16 +4,16 @@
 //! go to standard output, one line a model; waits, progress and failures go to standard error.
 
 mod add;
-mod asking;
+mod answer_progress;
 mod batch;
 mod check;
 mod check_pieces;
 mod command_line;
-mod files;
 mod import;
 mod list;
+mod local_files;
+mod path_question;
 mod pieces;
-mod question;
 mod remove;
 mod session;
 mod torrent;

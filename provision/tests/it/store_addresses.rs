@@ -7,8 +7,8 @@ use provision_core::event::{Event, Outcome};
 use provision_core::redact::Redactor;
 use provision_core::store_address::StoreAddress;
 use provision_http::Secret;
-use provision_http::s3::{CredentialsFuture, CredentialsProvider, S3Credentials};
-use provision_http::service::Services;
+use provision_http::credential_service::Services;
+use provision_http::s3_config::{CredentialsFuture, CredentialsProvider, S3Credentials};
 use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, When};
 

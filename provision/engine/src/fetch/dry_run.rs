@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::error::{FetchError, first_few};
 use super::job::{FetchConfig, Job};
-use super::local::{LocalSources, OtherCache};
+use super::local_sources::{LocalSources, OtherCache};
 use super::plan::{Item, Plan, Planner, announce, planned, to_fetch};
 use super::report::{FileReport, Report};
 use super::reused_pieces::PieceReuse;

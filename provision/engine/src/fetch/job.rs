@@ -6,9 +6,9 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
-use super::local::Local;
-use super::shelf::StoreDirectory;
-use super::stores::Stores;
+use super::local_sources::Local;
+use super::other_programs::Stores;
+use super::store_directory::StoreDirectory;
 use crate::piece_lists::{ListPlaces, PieceLists};
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::local::{LocalSources, OtherCache};
-use super::shelf::StoreDirectory;
+use super::local_sources::{LocalSources, OtherCache};
+use super::store_directory::StoreDirectory;
 use crate::cache::Cache;
 use crate::marker::Marker;
 use provision_core::digest::Sha256;

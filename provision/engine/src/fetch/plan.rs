@@ -7,12 +7,12 @@ use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
 use super::job::{FetchConfig, Verify};
-use super::local::{Candidate, LocalSources};
+use super::local_sources::{Candidate, LocalSources};
 use crate::cache::Cache;
 use crate::inspect::{FileState, HashResult, HashTarget, Inspection};
 use crate::marker::Marker;
 use crate::piece_lists::PieceLists;
-use crate::workers;
+use crate::work_queue;
 use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
@@ -122,7 +122,7 @@ impl Planner<'_> {
     ) -> Vec<R> {
         let found: Vec<_> =
             models.iter().zip(findings).map(|(model, finding)| (*model, Mutex::new(Some(finding)))).collect();
-        workers::each(
+        work_queue::each(
             &found,
             |(model, _)| model.size,
             self.config.threads,

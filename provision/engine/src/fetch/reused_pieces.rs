@@ -18,12 +18,12 @@ use tokio::sync::watch;
 
 use super::job::Job;
 use super::known_files::{FileLocation, KnownFile, KnownFiles};
-use super::local::{LocalSources, WrongCopy};
+use super::local_sources::{LocalSources, WrongCopy};
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
 use crate::piece_lists::PieceLists;
 use crate::transfer::Download;
-use crate::workers;
+use crate::work_queue;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
@@ -163,7 +163,7 @@ impl<'a> PieceReuse<'a> {
 
     /// Copies pieces into the parts of `downloads`. Returns the result of each.
     pub(super) fn fill(&self, downloads: &mut [Download], mut damaged: Damaged) -> Vec<(FileIndex, Reused)> {
-        let long = workers::long(downloads.iter().map(|download| self.models[download.index].size));
+        let long = work_queue::long(downloads.iter().map(|download| self.models[download.index].size));
         let at_once = long.min(self.files_at_once());
         let of = |download| {
             let download: &mut Download = download;
@@ -227,7 +227,7 @@ impl<'a> PieceReuse<'a> {
         work: impl Fn(&mut Lacking<'_>) -> Result<(), StoreError> + Sync,
     ) {
         // A large file is copied by several threads, too.
-        workers::each(
+        work_queue::each(
             files,
             |file| lock(file).list.size(),
             self.files_at_once(),

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::local::{Candidate, CopyOutcome, LocalCopier, LocalSources, WrongCopy};
+use super::local_sources::{Candidate, CopyOutcome, LocalCopier, LocalSources, WrongCopy};
 use super::plan::{Item, Plan, planned};
 use super::report::FileReport;
 use super::reused_pieces::Reused;
 use super::space::Needs;
 use crate::transfer::{DownloadResult, FileError};
-use crate::workers;
+use crate::work_queue;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use provision_core::lockfile::Model;
@@ -74,9 +74,9 @@ impl<'a> RunState<'a> {
         });
         let local: Vec<(FileIndex, Vec<Candidate>)> = local.collect();
         let models = self.models;
-        let long = workers::long(local.iter().map(|(index, _)| models[*index].size));
+        let long = work_queue::long(local.iter().map(|(index, _)| models[*index].size));
         let copier = LocalCopier { at_once: threads.min(long), ..*copier };
-        let results = workers::each(
+        let results = work_queue::each(
             &local,
             |(index, _)| models[*index].size,
             threads,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8Path;
 
-use super::local::LocalSources;
+use super::local_sources::LocalSources;
 use super::plan::{Item, Plan};
 use crate::cache::Cache;
 use provision_core::lockfile::Model;

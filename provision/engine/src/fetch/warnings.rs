@@ -4,9 +4,9 @@ use camino::Utf8Path;
 
 use super::report::FileReport;
 use provision_core::event::{Event, Observer, Outcome};
-use provision_core::first_names::shortened_list;
 use provision_core::lockfile::Model;
 use provision_core::safetensors;
+use provision_core::shortened_list::shortened_list;
 use provision_disk::{Destination, StoreError};
 
 /// The run goes on without its cache, which only saves time.

@@ -7,7 +7,7 @@ use provision_core::piece_list::{Lister, PieceList};
 use provision_disk::Destination;
 
 use crate::inspect::{self, FileState, HashTarget};
-use crate::workers;
+use crate::work_queue;
 
 /// Reads the files of `models` on `threads` threads, the largest first. Returns their states in the order of the
 /// models, and the lists of those that are right. A symlink counts as the file that it leads to.
@@ -26,5 +26,5 @@ pub fn make(
         let list = state.is_right().then(|| lister.finish(target.model.sha256));
         (state, list)
     };
-    workers::each(&targets, |target| target.model.size, threads, read).into_iter().unzip()
+    work_queue::each(&targets, |target| target.model.size, threads, read).into_iter().unzip()
 }

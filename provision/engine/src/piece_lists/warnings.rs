@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use provision_core::event::{Event, Observer};
-use provision_core::first_names::shortened_list;
 use provision_core::model_path::ModelPath;
+use provision_core::shortened_list::shortened_list;
 
 /// The files that a warning names.
 const NAMED: usize = 3;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::Shared;
 use super::buffers::Buffer;
-use super::handle::{Handle, STALLED, WAITING};
+use super::claim_handle::{Handle, STALLED, WAITING};
 use super::policy::LEAST_GAIN;
 use super::target::{SourceState, Target};
 use provision_core::byte_range::ByteRange;

@@ -14,8 +14,8 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 
 use super::claim::{self, ClaimEnd, ClaimTask};
+use super::claim_handle::Handle;
 use super::file_error::FileError;
-use super::handle::Handle;
 use super::policy::{Circumstances, Decision, FilePolicy, Step};
 use super::provenance::Senders;
 use super::silent_hosts::SilentHosts;

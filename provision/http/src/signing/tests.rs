@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::auth::credentials::Secret;
 use crate::client::ClientConfig;
-use crate::s3::{CredentialsFuture, CredentialsProvider};
-use crate::service::Services;
+use crate::credential_service::Services;
+use crate::s3_config::{CredentialsFuture, CredentialsProvider};
 use provision_core::redact::Redactor;
 use provision_core::store_address::StoreAddress;
 

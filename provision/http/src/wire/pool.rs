@@ -27,7 +27,7 @@ use http::{Method, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 
-use crate::service::ServiceRequest;
+use crate::credential_service::ServiceRequest;
 use crate::transport::{ConnectError, TransportError};
 use crate::wire::connect::{Connector, KEEPALIVE, MAX_IDLE, OpenConnection};
 use crate::wire::http1::{MAX_FIELDS, RequestHeaders, Secrets, USER_AGENT};

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Format, ImportError, api, json, lines, script, sha256sum};
+use super::{Format, ImportError, api_workflow, json, lines, script, sha256sum};
 use crate::placement::is_model_name;
 use crate::source::Source;
 
@@ -42,7 +42,7 @@ fn of_json(name: &str, value: &Value) -> Result<Format, ImportError> {
         Ok(Format::Workflow)
     } else if models.is_some_and(|models| models.iter().any(is_model)) {
         Ok(Format::Manager)
-    } else if api::nodes(value).is_some() {
+    } else if api_workflow::nodes(value).is_some() {
         Ok(Format::Api)
     } else if names_model(value) {
         Err(ImportError::Unknown { list: name.to_owned() })

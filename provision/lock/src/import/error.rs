@@ -5,7 +5,7 @@ use provision_core::terminal_text::TerminalText;
 use super::MAX_LIST;
 use super::format::Format;
 use super::picture::Kind;
-use super::place::ListPosition;
+use super::position::ListPosition;
 
 /// A list that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use provision_core::digest::{DigestError, Sha256};
 use provision_core::model_path::ModelPath;
 
 use super::format::Format;
-use super::place::ListPosition;
+use super::position::ListPosition;
 use super::unused::{LineProblem, Unused, UnusedReason};
 use crate::placement::{self, Hints, PlacementError};
 use crate::source::Source;

@@ -13,8 +13,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::list::last;
-use super::named::Named;
-use super::{ImportedModel, List, ListPosition, loader};
+use super::unaddressed::Named;
+use super::{ImportedModel, List, ListPosition, loader_folders};
 use crate::placement::{self, is_model_name};
 use crate::source::Source;
 
@@ -201,7 +201,7 @@ fn directory_in(words: &str) -> Option<String> {
 fn is_below(drawn: &str, said: &str) -> bool {
     let (folder, below) = drawn.split_once('/').unwrap_or((drawn, ""));
     let (said, said_below) = said.split_once('/').unwrap_or((said, ""));
-    loader::today(folder) == loader::today(said) && below.starts_with(said_below)
+    loader_folders::today(folder) == loader_folders::today(said) && below.starts_with(said_below)
 }
 
 /// A line that heads what follows: with `#`, in bold at its beginning, or the name of a folder alone.

@@ -12,10 +12,10 @@
 //! a video does not matter. The files come from strangers: texts, expansion, parts and depth are bounded, and a length
 //! that leads beyond the file ends the reading.
 
-mod boxes;
 mod exif;
 mod jpeg;
 mod matroska;
+mod mp4;
 mod png;
 mod webp;
 
@@ -96,8 +96,8 @@ pub(super) fn texts(file: &mut dyn ReadSeek) -> io::Result<Option<(Kind, Texts)>
         Kind::Png => png::read(&mut parts, &mut texts)?,
         Kind::WebP => webp::read(&mut parts, &mut texts)?,
         Kind::Jpeg => jpeg::read(&mut parts, &mut texts)?,
-        Kind::Avif => boxes::picture(&mut parts, &mut texts)?,
-        Kind::Mp4 => boxes::video(&mut parts, &mut texts)?,
+        Kind::Avif => mp4::picture(&mut parts, &mut texts)?,
+        Kind::Mp4 => mp4::video(&mut parts, &mut texts)?,
         Kind::Matroska => matroska::read(&mut parts, &mut texts)?,
     }
     Ok(Some((kind, texts)))

@@ -6,7 +6,7 @@ use provision_core::digest::DigestError;
 use provision_core::terminal_text::TerminalText;
 
 use super::picture::Kind;
-use super::place::ListPosition;
+use super::position::ListPosition;
 use crate::source::{Source, SourceError};
 
 /// An item of a list that was not used.

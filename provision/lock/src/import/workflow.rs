@@ -7,8 +7,8 @@
 
 use serde_json::Value;
 
-use super::named::{Named, files_in, leave_out};
 use super::notes::{self, Note};
+use super::unaddressed::{Named, files_in, leave_out};
 use super::{Format, ImportError, ImportedModel, List, ListPosition, UnusedReason};
 use crate::placement;
 use crate::source::Source;

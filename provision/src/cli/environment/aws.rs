@@ -18,11 +18,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 use provision_http::Secret;
-use provision_http::s3::{CredentialsError, CredentialsFuture, CredentialsProvider, S3Config, S3Credentials};
-use provision_http::service::{ServiceAnswer, ServiceRequest, Services};
+use provision_http::credential_service::{ServiceAnswer, ServiceRequest, Services};
+use provision_http::s3_config::{
+    CredentialsError, CredentialsFuture, CredentialsProvider, S3Config, S3Credentials,
+};
 
 use self::profile::Profile;
-use super::{login_file, program};
+use super::{credential_program, login_file};
 use crate::cli::exit::{Code, Failure};
 
 /// Keys are renewed this long before they expire.
@@ -491,7 +493,7 @@ async fn of_process(command: String, source: String) -> Result<S3Credentials, Cr
     let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let mut shell = Command::new("/bin/sh");
-        sender.send(program::run(shell.arg("-c").arg(command), b"", program::LONGEST))
+        sender.send(credential_program::run(shell.arg("-c").arg(command), b"", credential_program::LONGEST))
     });
     let answer = match receiver.await {
         Ok(Ok(answer)) if answer.has_succeeded => answer,

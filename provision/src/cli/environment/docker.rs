@@ -14,8 +14,8 @@ use camino::Utf8PathBuf;
 use provision_http::{Credential, RegistryLogins};
 use serde_json::Value;
 
+use super::credential_program::{LONGEST, located, run};
 use super::login_file;
-use super::program::{LONGEST, located, run};
 use crate::cli::say;
 
 /// The names of Docker Hub, and the one under which docker keeps its login.

@@ -18,9 +18,9 @@ use provision_lock::placement::PlacementError;
 use provision_lock::source::Source;
 
 use super::EditFailure;
-use super::asking::AnswerProgress;
+use super::answer_progress::AnswerProgress;
 use super::command_line;
-use super::question::{self, Meanings};
+use super::path_question::{self, Meanings};
 use super::session::{Failures, HostSession, code_of_entry};
 use super::write::{Writing, is_another_of_its_address, total};
 use crate::cli::exit::Code;
@@ -206,7 +206,7 @@ impl Batch<'_> {
     /// Asks a person for the meaning of a path, if that is the error, and corrects the request. Otherwise the error is
     /// one of the failures.
     fn resolve_path(&mut self, wanted: &mut WantedSource<'_>, error: &EntryError) -> Option<()> {
-        if let Some(meaning) = Meanings::of(error).and_then(|meanings| question::ask(&meanings)) {
+        if let Some(meaning) = Meanings::of(error).and_then(|meanings| path_question::ask(&meanings)) {
             wanted.request.explicit = Some(meaning);
             return Some(());
         }

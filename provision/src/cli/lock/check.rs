@@ -10,7 +10,7 @@ use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
 
 use super::check_pieces;
-use super::files::FilesArgs;
+use super::local_files::FilesArgs;
 use super::session::{Failures, HostSession, code_of};
 
 /// Options of `lock check`.

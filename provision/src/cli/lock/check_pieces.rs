@@ -10,7 +10,7 @@ use provision_core::piece_list::PieceList;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::piece_lists::{self, ListError};
 
-use super::files::{FilesArgs, code_of, refusal};
+use super::local_files::{FilesArgs, code_of, refusal};
 use super::session::Failures;
 use crate::cli::arguments::{Choice, Locks, threads};
 use crate::cli::exit::{Code, Failure};

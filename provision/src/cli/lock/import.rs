@@ -7,9 +7,9 @@
 //! Lists come from others, so they must not reach into the user's network: without an option, only public addresses are
 //! asked, over https (fault 115). The URLs that `lock add` gets are the user's own words, and any of them is asked.
 
-mod losses;
+mod left_out;
 mod path_of;
-mod reading;
+mod read_lists;
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::{say, units};
@@ -87,11 +87,11 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let path = args.options.file.writable(default)?;
     let paths = args.paths.iter().map(|text| path_of::splits(text)).collect::<Result<Vec<_>, _>>()?;
     let mut failures = Failures::default();
-    let mut lists = reading::lists(&args.files, args.format, &mut failures);
+    let mut lists = read_lists::lists(&args.files, args.format, &mut failures);
     if lists.is_empty() {
         return failures.conclude("not imported");
     }
-    let dictionary = reading::dictionary(&args.names, &mut failures);
+    let dictionary = read_lists::dictionary(&args.names, &mut failures);
     let mut links = 0;
     for list in &mut lists {
         if args.notes {
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     }
     path_of::place(&mut lists, &paths, &mut failures);
     let imported = join(lists);
-    losses::refuse(&imported.conflicts, &mut failures);
+    left_out::refuse(&imported.conflicts, &mut failures);
     let document = super::current(&path)?;
     let session = HostSession::start_for(args.trust.sources(), args.options.patience)?;
     let mut batch = args.options.batch(&session, &path, &document, failures)?;
@@ -119,7 +119,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let Batch { mut writing, mut failures, mut builder, .. } = batch;
     let _ = writing.flush(&mut failures);
     args.options.write_pieces(&writing, builder.reader.take_lists(), &mut failures)?;
-    losses::report(&imported.unused, &writing, args.verbose, &mut failures);
+    left_out::report(&imported.unused, &writing, args.verbose, &mut failures);
     if links > 0 {
         let links = units::count(links, "link");
         say(format_args!("note: {links} to model files in notes are not used; --notes takes them"));

@@ -17,7 +17,7 @@ use provision_lock::entry::Entry;
 use provision_lock::file::edit;
 use provision_lock::piece_files;
 
-use super::files::{Files, FilesArgs, code_of, refusal};
+use super::local_files::{Files, FilesArgs, code_of, refusal};
 use super::session::Failures;
 use super::{EditFailure, LockFile, write};
 use crate::cli::arguments::{Choice, threads};

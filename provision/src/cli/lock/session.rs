@@ -11,8 +11,8 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
-use provision_core::first_names::shortened_list;
 use provision_core::lockfile::TakenPaths;
+use provision_core::shortened_list::shortened_list;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::is_in_layer;
@@ -23,7 +23,7 @@ use provision_lock::digest_reader::{DigestError, DigestReader, ReadCache};
 use provision_lock::entry_builder::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
 
-use super::files::FilesArgs;
+use super::local_files::FilesArgs;
 
 /// The directories for bytes that must be read.
 #[derive(Debug, Clone, Args)]

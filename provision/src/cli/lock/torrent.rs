@@ -15,10 +15,10 @@ use provision_core::terminal_text::TerminalText;
 use provision_core::torrent::{InfoHash, Piece, Torrent, file_name, set_file_name};
 use provision_engine::inspect::{self, FileState};
 use provision_engine::torrents::{PieceHashes, hash_pieces};
-use provision_lock::{small_file, web_seeds};
+use provision_lock::{atomic_write, web_seeds};
 use url::Url;
 
-use super::files::{code_of, refusal};
+use super::local_files::{code_of, refusal};
 use super::session::Failures;
 
 /// Options of `lock torrent`.
@@ -111,7 +111,7 @@ pub(crate) fn run(args: &TorrentArgs, default: &str) -> Result<(), Failure> {
     for (file, draft) in drafts {
         let bytes = draft.torrent.encode(&draft.seeds, tracker.as_ref());
         let path = args.output.join(file);
-        match small_file::put(&path, &bytes, None) {
+        match atomic_write::put(&path, &bytes, None) {
             Ok(is_new) => report(is_new, &path, &draft, &bytes),
             Err(error) => failures.add(Code::Disk, format_args!("{path} cannot be written: {error}")),
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use provision_core::xml::element;
 use provision_http::Secret;
-use provision_http::s3::S3Credentials;
+use provision_http::s3_config::S3Credentials;
 use serde_json::Value;
 
 /// The keys in the JSON of the container endpoint, of the metadata service, or of a `credential_process`.

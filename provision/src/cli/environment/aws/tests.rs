@@ -1,5 +1,5 @@
 use provision_http::TransportError;
-use provision_http::service::ServiceFuture;
+use provision_http::credential_service::ServiceFuture;
 
 use super::*;
 

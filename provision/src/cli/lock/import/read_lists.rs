@@ -3,7 +3,7 @@
 use std::io::{Cursor, ErrorKind, Read};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use provision_core::first_names::shortened_list;
+use provision_core::shortened_list::shortened_list;
 use provision_core::terminal_text::TerminalText;
 use provision_lock::import::{Dictionary, Format, ImportError, List, MAX_LIST, ReadSeek, read_file};
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::list::last;
-use super::{List, ListPosition, UnusedReason, loader};
+use super::{List, ListPosition, UnusedReason, loader_folders};
 use crate::placement::is_model_name;
 
 /// The longest widget text that is taken for a path, in bytes.
@@ -50,7 +50,7 @@ pub(super) fn files_in(
         Value::String(text) => {
             let is_address = text.contains("://") || text.contains('\n');
             if !is_address && text.len() <= LONGEST_NAME && is_model_name(text) {
-                found(text.replace('\\', "/"), loader::folder(class, input));
+                found(text.replace('\\', "/"), loader_folders::folder(class, input));
             }
         }
         Value::Array(items) => items.iter().for_each(|item| files_in(item, class, input, found)),

@@ -1,4 +1,4 @@
-//! The judge: the rules that hold for every request and answer, whichever transport carries them.
+//! The rules that hold for every request and answer, over both transports.
 //!
 //! A credential goes to its own host only, and past no redirect to another host, port or scheme. Once a public address
 //! has answered, no redirect leads to a private one. A status means the same failure for a model file and for a

@@ -11,8 +11,8 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
-use super::shelf::{StoreDirectory, without_path};
-use super::stores::{FoundFile, Likeness, Reuse, Stores};
+use super::other_programs::{FoundFile, Likeness, Reuse, Stores};
+use super::store_directory::{StoreDirectory, without_path};
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use crate::piece_lists::PieceLists;

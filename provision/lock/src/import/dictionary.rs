@@ -13,7 +13,7 @@ use super::list::last;
 use super::picture::ReadSeek;
 use super::{
     Candidate, Contents, ImportError, ImportedModel, List, ListPosition, Unused, UnusedReason, contents,
-    loader, of_contents,
+    loader_folders, of_contents,
 };
 use crate::source::Source;
 
@@ -39,7 +39,7 @@ impl Known {
 
     fn is_in(&self, folder: Option<&str>) -> bool {
         let folders = folder.zip(self.folder());
-        folders.is_none_or(|(wanted, found)| loader::today(wanted) == loader::today(found))
+        folders.is_none_or(|(wanted, found)| loader_folders::today(wanted) == loader_folders::today(found))
     }
 
     fn is_at(&self, name: &str) -> bool {

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::named::{Named, files_in, leave_out};
+use super::unaddressed::{Named, files_in, leave_out};
 use super::{Format, ImportError, List, ListPosition};
 
 /// The places of the nodes in other programs' requests.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::auth::credentials::Secret;
-use crate::service::Services;
+use crate::credential_service::Services;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 

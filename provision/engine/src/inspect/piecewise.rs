@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{FileState, HashResult, HashTarget, Inspection, open};
-use crate::workers::{self, Queue};
+use crate::work_queue::{self, Queue};
 use provision_core::byte_range::RangeSet;
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::event::Event;
@@ -76,7 +76,7 @@ pub(super) fn compare(
     }
     let in_pairs =
         |queue: &Queue<'_, Run>| Reader { inspection, subjects: &subjects, queue, hooks }.read_in_pairs();
-    workers::each_in_pairs(&runs, |run| run.rank, inspection.threads, &in_pairs);
+    work_queue::each_in_pairs(&runs, |run| run.rank, inspection.threads, &in_pairs);
     let state = |subject: ComparedFile<'_>| {
         let progress = subject.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
         progress.state.unwrap_or(FileState::Missing)
