@@ -4,8 +4,8 @@
 //! row of its own. Rounds are interleaved, and the first one warms up. Quote the ratios of one run, not times of
 //! several. `--against` lets an older binary of ours take part, for a comparison before and after a change.
 //!
-//! Code map, downwards: `scenario` names the questions; `race`, `offline` and `pieces` answer them; `rounds`
-//! interleaves; `tool` knows the programs, `origin` and `file_set` what they fetch; `meter` measures. `report` holds
+//! Code map, downwards: `scenario` names the questions; `race` and `offline` answer them; `rounds` interleaves;
+//! `tool` knows the programs, `origin` and `file_set` what they fetch; `meter` measures. `report` holds
 //! the results, `table` and `chart` render them. Only `meter` decides what a cost is.
 
 #![expect(clippy::print_stdout, reason = "the command's result")]
@@ -16,7 +16,6 @@ mod file_set;
 mod meter;
 mod offline;
 mod origin;
-mod pieces;
 mod race;
 mod report;
 mod rounds;
@@ -25,11 +24,10 @@ mod space;
 mod table;
 mod tool;
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::thread;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum as _};
 use xshell::{Shell, cmd};
@@ -38,7 +36,7 @@ use crate::project;
 use crate::tools::program;
 use crate::tools::programs::{self, NGINX, OPENSSL, TIME};
 use crate::tools::scratch::Scratch;
-use file_set::Scale;
+use file_set::{FileSet, Scale};
 use meter::Meter;
 use report::{Outcome, Report};
 use rounds::Bench;
@@ -56,9 +54,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, value_name = "NAME")]
     pub(crate) peer: Vec<Tool>,
 
-    /// Rounds of each program, after one that does not count [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) rounds: Option<u32>,
+    /// Rounds of each program, after one that does not count
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
 
     /// The factor by which the files are smaller than the real ones [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -77,16 +75,14 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) against: Option<Utf8PathBuf>,
 
-    /// A directory in memory, for sources and destinations [default: /dev/shm]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<Utf8PathBuf>,
+    /// A directory in memory, for sources and destinations
+    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+    pub(crate) dir: Utf8PathBuf,
 
-    /// A directory on a disk [default: target/bench]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) disk: Option<Utf8PathBuf>,
+    /// A directory on a disk
+    #[arg(long, value_name = "DIR", default_value = RESULTS)]
+    pub(crate) disk: Utf8PathBuf,
 }
-
-const ROUNDS: u32 = 5;
 
 /// 0.3 GB: a second or two for each fetch.
 const QUICK_SCALE: u64 = 100;
@@ -120,11 +116,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let results = project::root().join(RESULTS);
     sh.create_dir(&results)?;
     let scratch = |parent: &Utf8Path| {
-        Scratch::create(parent, "provision-bench-")
+        Scratch::create(project::root().join(parent), "provision-bench-")
             .with_context(|| format!("creating a directory in {parent}; choose another --dir or --disk"))
     };
-    let memory = scratch(args.dir.as_deref().unwrap_or(Utf8Path::new("/dev/shm")))?;
-    let disk = scratch(args.disk.as_deref().unwrap_or(&results))?;
+    let (memory, disk) = (scratch(&args.dir)?, scratch(&args.disk)?);
     let folder = memory.path().join("lists");
     sh.create_dir(&folder)?;
 
@@ -132,81 +127,77 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let mut environment: BTreeMap<_, _> = facts.collect();
     environment.insert("load before", first_line(&sh, LOAD));
     let programs = find_programs(args, &sh, &mut environment)?;
-    environment.extend(programs.iter().map(|program| (program.name, program.version.clone())));
+    let scale = Scale(args.scale.unwrap_or(if args.quick { QUICK_SCALE } else { Scale::USUAL }));
     let bench = Bench {
         sh: &sh,
         memory: memory.path(),
         disk: disk.path(),
         meter: Meter { path: sh.var("PATH")?, folder },
-        scale: Scale(args.scale.unwrap_or(if args.quick { QUICK_SCALE } else { Scale::USUAL })),
-        rounds: if args.quick { 1..=1 } else { 0..=args.rounds.unwrap_or(ROUNDS) },
+        scale,
+        rounds: if args.quick { 1..=1 } else { 0..=args.rounds },
         cores: thread::available_parallelism().map_or(1, usize::from),
         programs,
-        qwen: OnceCell::new(),
-    };
-    let command = ["cargo", "lab"].into_iter().map(str::to_owned).chain(std::env::args().skip(1));
-    let mut report = Report {
-        schema: 3,
-        command: command.collect::<Vec<_>>().join(" "),
-        environment,
-        outcomes: Vec::new(),
+        qwen: FileSet::qwen(scale),
     };
     let scenarios = match args.scenario.as_slice() {
         _ if args.quick => &[Scenario::Loopback, Scenario::Capped, Scenario::Proof],
         [] => Scenario::value_variants(),
         chosen => chosen,
     };
-    for &scenario in scenarios {
-        let mut tries = 1..=if args.quick { TRIES } else { 1 };
-        let outcome = tries.find_map(|_| run_scenario(&bench, args, scenario).transpose());
-        let slower = || {
-            format!(
-                "{}: slower than {} {TRIES} times in a row; see that nothing else uses the machine, then profile \
-                 this scenario",
-                scenario.name(),
-                scenario.bound()
-            )
-        };
-        report.outcomes.push(outcome.with_context(slower)??);
+    let outcomes = scenarios.iter().map(|scenario| measure(&bench, *scenario, args.quick));
+    let outcomes = outcomes.collect::<Result<_>>()?;
+    environment.insert("load after", first_line(&sh, LOAD));
+    let command = ["cargo", "lab"].into_iter().map(str::to_owned).chain(std::env::args().skip(1));
+    save(&sh, &results, &Report { command: command.collect::<Vec<_>>().join(" "), environment, outcomes })
+}
+
+/// Runs a scenario and prints its table. With `quick`, ours must not be slower than its bound in all of the tries.
+fn measure(bench: &Bench<'_>, scenario: Scenario, quick: bool) -> Result<Outcome> {
+    for _ in 0..TRIES {
+        println!("\n--- bench: {}", scenario.name());
+        let outcome = scenario.run(bench)?;
+        println!("\n{}", table::outcome(&outcome));
+        if !quick || !outcome.is_slower_than(scenario.bound()) {
+            return Ok(outcome);
+        }
     }
-    report.environment.insert("load after", first_line(&sh, LOAD));
-    save(&sh, &results, &report)
+    bail!(
+        "{}: slower than {} {TRIES} times in a row; see that nothing else uses the machine, then profile this \
+         scenario",
+        scenario.name(),
+        scenario.bound()
+    )
 }
 
-/// Runs a scenario and prints its table. With `--quick`, a run in which ours is slower than its bound has no outcome.
-fn run_scenario(bench: &Bench<'_>, args: &BenchArgs, scenario: Scenario) -> Result<Option<Outcome>> {
-    println!("\n--- bench: {}", scenario.name());
-    let outcome = scenario.run(bench)?;
-    println!("\n{}", table::outcome(&outcome));
-    Ok(Some(outcome).filter(|outcome| !args.quick || !outcome.is_slower_than(scenario.bound())))
-}
-
-/// Ours, the one of `--against`, and the chosen peers that are installed. `environment` gets how to install the others.
+/// Ours, the one of `--against`, and the chosen peers that are installed. `environment` gets their versions, and how to
+/// install the others.
 fn find_programs(
     args: &BenchArgs,
     sh: &Shell,
     environment: &mut BTreeMap<&str, String>,
 ) -> Result<Vec<Program>> {
-    let own = |name, path, version| Program { tool: Tool::Ours, name, path, version };
-    let given = |name, path: &Utf8PathBuf| own(name, path.clone(), path.to_string());
-    let build = || {
-        let version = format!("commit {}", first_line(sh, "git describe --always --dirty"));
+    let commit = || format!("commit {}", first_line(sh, "git describe --always --dirty"));
+    let (ours, version) = match &args.ours {
+        Some(path) => (path.clone(), path.to_string()),
         // The checks before have built the static binary, and a build with link-time optimisation takes minutes.
-        let path = if args.quick { program::dist(sh, &[])? } else { program::release(sh)? };
-        Ok(own(OURS, path, version))
+        None if args.quick => (program::dist(sh, &[])?, commit()),
+        None => (program::release(sh)?, commit()),
     };
-    let ours = args.ours.as_ref().map_or_else(build, |path| Ok::<_, Error>(given(OURS, path)))?;
-    let mut programs = vec![ours];
-    programs.extend(args.against.iter().map(|path| given(BEFORE, path)));
+    environment.insert(OURS, version);
+    let mut programs = vec![Program::new(Tool::Ours, OURS, ours)];
+    if let Some(path) = &args.against {
+        environment.insert(BEFORE, path.to_string());
+        programs.push(Program::new(Tool::Ours, BEFORE, path));
+    }
     for (tool, name, version, install) in PEERS.into_iter().filter(|(tool, ..)| is_chosen(args, *tool)) {
-        let version = first_line(sh, version);
+        let mut version = first_line(sh, version);
         if version.is_empty() {
-            let missing = format!("not found; to install it: {install}");
-            println!("{name}: {missing}");
-            environment.insert(name, missing);
+            version = format!("not found; to install it: {install}");
+            println!("{name}: {version}");
         } else {
-            programs.push(Program { tool, name, path: name.into(), version });
+            programs.push(Program::new(tool, name, name));
         }
+        environment.insert(name, version);
     }
     Ok(programs)
 }

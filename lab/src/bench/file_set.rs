@@ -18,9 +18,6 @@ const QWEN: [(&str, u64); 4] = [
     ("vae/qwen_image_vae.safetensors", 253_806_246),
 ];
 
-/// The bytes that are generated at once: no file is held whole.
-const BLOCK: u64 = 1 << 20;
-
 /// The factor by which the files are smaller than the real ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scale(pub(super) u64);
@@ -86,9 +83,7 @@ impl FileSet {
         self.create_directories(folder)?;
         for BenchFile { path, content } in &self.0 {
             let mut file = File::create(folder.join(path))?;
-            for start in (0..content.size()).step_by(BLOCK as usize) {
-                file.write_all(&content.slice(start..content.size().min(start + BLOCK)))?;
-            }
+            blocks(content).try_for_each(|block| file.write_all(&block))?;
         }
         Ok(())
     }
@@ -106,6 +101,13 @@ impl FileSet {
     pub(super) fn list(&self, entry: impl Fn(&BenchFile) -> String) -> String {
         self.0.iter().map(entry).collect()
     }
+}
+
+/// The bytes of a file, a block after the other: no file is held whole.
+pub(super) fn blocks(content: &Content) -> impl Iterator<Item = Vec<u8>> {
+    const BLOCK: u64 = 1 << 20;
+    let starts = (0..content.size()).step_by(BLOCK as usize);
+    starts.map(|start| content.slice(start..content.size().min(start + BLOCK)))
 }
 
 /// A number of things in words: "1 file", "10,000 files".

@@ -27,7 +27,9 @@ pub(super) struct Race {
     pub(super) set: FileSet,
     /// The destination is on a disk, not in memory.
     pub(super) onto_disk: bool,
-    pub(super) entrants: Entrants,
+    pub(super) programs: Vec<Program>,
+    /// Only downloads that the program verifies: the only ones whose kept bytes mean something after a kill.
+    pub(super) is_verified: bool,
     pub(super) rounds: RangeInclusive<u32>,
     /// Distinguishes the races of a scenario.
     pub(super) case: Option<String>,
@@ -37,16 +39,6 @@ pub(super) struct Race {
     pub(super) is_killed_at_half: bool,
 }
 
-/// The programs that take part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entrants {
-    All,
-    /// Those that verify by themselves: the only ones whose kept bytes mean something after a kill.
-    Verifying,
-    /// Ours, and the one of `--against`.
-    Own,
-}
-
 impl Race {
     /// A race of all programs, memory to memory.
     pub(super) fn new(bench: &Bench<'_>, origin: OriginKind, set: FileSet) -> Self {
@@ -54,7 +46,8 @@ impl Race {
             origin,
             set,
             onto_disk: false,
-            entrants: Entrants::All,
+            programs: bench.programs.clone(),
+            is_verified: false,
             rounds: bench.rounds.clone(),
             case: None,
             connections: None,
@@ -62,55 +55,50 @@ impl Race {
         }
     }
 
-    /// Runs all rounds and adds a row for each lane.
+    /// Runs all rounds and adds a row for each program and verification.
     pub(super) fn run(&self, bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
-        let total = self.set.total();
-        let (folder, copies) = if self.onto_disk { (bench.disk, 0) } else { (bench.memory, 1) };
-        let copies = copies + u64::from(self.origin.keeps_files());
+        let (set, total) = (&self.set, self.set.total());
+        let copies = u64::from(self.origin.keeps_files()) + u64::from(!self.onto_disk);
         space::require(bench.memory, true, copies * total)?;
-        space::require(folder, !self.onto_disk, total)?;
+        if self.onto_disk {
+            space::require(bench.disk, false, total)?;
+        }
         if outcome.setting.is_empty() {
             outcome.setting = self.setting();
         }
-        let origin = Origin::start(bench.sh, self.origin, &self.set, bench.memory)?;
+        let origin = Origin::start(bench.sh, self.origin, set, bench.memory)?;
         let transfer = Transfer {
-            set: &self.set,
+            set,
             origin: &origin,
-            destination: &folder.join("destination"),
+            destination: &if self.onto_disk { bench.disk } else { bench.memory }.join("destination"),
             connections: self.connections,
             keeps_progress: self.is_killed_at_half,
-            lists: &bench.meter.folder,
         };
         let rate = self.origin.rate(self.connections.map_or(CONNECTIONS, u64::from));
-        let ideal = rate.map(|rate| total as f64 / rate).filter(|_| outcome.metric == Metric::WallTime);
+        let ideal_seconds =
+            rate.map(|rate| total as f64 / rate).filter(|_| outcome.metric == Metric::WallTime);
         let mut lanes = Vec::new();
-        for program in &bench.programs {
-            let tool = program.tool;
+        for program in &self.programs {
             // With curl's one connection a file, the cap alone would decide the time.
-            if self.entrants == Entrants::All && rate.is_some() && tool == Tool::Curl {
+            if rate.is_some() && program.tool == Tool::Curl && !self.is_verified {
                 let reason = "it has one connection a file, and each is capped";
                 outcome.notes.push(format!("{} did not take part: {reason}", program.name));
                 continue;
             }
-            for &check in tool.checks().iter().filter(|check| self.admits(tool, **check)) {
-                let row = Row { ideal_seconds: ideal, ..Row::new(program.name, check, total) };
-                let row = Row { case: self.case.clone(), ..row };
+            let admits = |check: &&Check| !self.is_verified || **check == Check::Itself;
+            for &check in program.checks().iter().filter(admits) {
+                let folder = bench.meter.folder.join(format!("{} {check:?}", program.name));
+                let command = program.download(bench.sh, &transfer, check, &folder)?;
+                let row = Row::new(program.name, check, total);
+                let row = Row { ideal_seconds, case: self.case.clone(), ..row };
                 lanes.push(Lane::new(row, move |is_first| {
-                    let cost = self.turn(bench, &transfer, program, check, is_first);
+                    let cost = self.turn(bench, &transfer, &command, check, is_first);
                     bench.sh.remove_path(transfer.destination)?;
                     cost
                 }));
             }
         }
         alternate(self.rounds.clone(), lanes, outcome)
-    }
-
-    fn admits(&self, tool: Tool, check: Check) -> bool {
-        match self.entrants {
-            Entrants::All => true,
-            Entrants::Verifying => check == Check::Itself,
-            Entrants::Own => tool == Tool::Ours,
-        }
     }
 
     fn setting(&self) -> String {
@@ -129,16 +117,16 @@ impl Race {
         &self,
         bench: &Bench<'_>,
         transfer: &Transfer<'_>,
-        program: &Program,
+        command: &Command,
         check: Check,
         is_first: bool,
     ) -> Result<Measurement> {
-        let command = program.download(bench.sh, transfer, check == Check::Itself)?;
+        self.set.create_directories(transfer.destination)?;
         // No round pays for what the one before it left to be written.
-        rustix::fs::syncfs(File::open(if self.onto_disk { bench.disk } else { bench.memory })?)?;
+        rustix::fs::syncfs(File::open(transfer.destination)?)?;
         let cost = match transfer.origin.testbed.as_ref().filter(|_| self.is_killed_at_half) {
-            Some(testbed) => interrupt_and_resume(bench, &self.set, &command, testbed)?,
-            None => bench.meter.run(&command)?,
+            Some(testbed) => interrupt_and_resume(bench, &self.set, command, testbed)?,
+            None => bench.meter.run(command)?,
         };
         self.set.check_sizes(transfer.destination)?;
         if !is_first && check != Check::Afterwards {

@@ -3,7 +3,6 @@
 //! `target/bench/report.json` is this [`Report`]:
 //!
 //! ```text
-//! schema            3; another number means that a field below has changed its meaning
 //! command           the command line
 //! environment       facts in words, by name: the machine, its load before and after, each program's version, and how to
 //!                   install a peer that was not found
@@ -19,8 +18,7 @@
 //!     rounds[]      wall_seconds, cpu_seconds, peak_bytes: each round as measured, without warm-ups;
 //!                   fetched_again (resume): the share of the bytes that were sent twice
 //!     summary       the medians, and the largest peak
-//!     ours          ours divided by this row of the same case: wall, cpu, peak; not for ours
-//!     sockets       number of sockets that the command opened (noop)
+//!     ours          ours divided by this row of the same case: wall, cpu; not for ours
 //!   notes[]         tools that did not take part, with the reason; sets that were made smaller
 //! ```
 //!
@@ -36,7 +34,6 @@ use super::tool::{BEFORE, Check, LISTLESS, OURS};
 /// The results of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) schema: u32,
     pub(super) command: String,
     pub(super) environment: BTreeMap<&'static str, String>,
     pub(super) outcomes: Vec<Outcome>,
@@ -74,7 +71,6 @@ pub(super) struct Row {
     pub(super) rounds: Vec<Measurement>,
     pub(super) summary: Measurement,
     pub(super) ours: Option<Ratio>,
-    pub(super) sockets: Option<usize>,
 }
 
 /// Ours divided by another row.
@@ -82,7 +78,6 @@ pub(super) struct Row {
 pub(super) struct Ratio {
     pub(super) wall: f64,
     pub(super) cpu: f64,
-    pub(super) peak: f64,
 }
 
 impl Row {
@@ -126,7 +121,6 @@ impl Outcome {
             row.ours = ours.map(|ours| Ratio {
                 wall: ours.wall_seconds / row.summary.wall_seconds,
                 cpu: ours.cpu_seconds / row.summary.cpu_seconds,
-                peak: ours.peak_bytes as f64 / row.summary.peak_bytes as f64,
             });
         }
     }
@@ -181,7 +175,6 @@ pub(super) fn example() -> Report {
     let mut outcomes = vec![capped, growth];
     outcomes.iter_mut().for_each(Outcome::summarize);
     Report {
-        schema: 3,
         command: "cargo lab bench".to_owned(),
         environment: BTreeMap::from([
             ("aria2c", "not found; to install it: apt-get install aria2".to_owned()),
@@ -221,7 +214,6 @@ mod tests {
     #[test]
     fn json_has_the_described_fields() {
         let json = serde_json::to_value(example()).unwrap();
-        assert_eq!(json["schema"], 3);
         let capped = &json["outcomes"][0];
         assert_eq!(capped["scenario"], "capped");
         assert_eq!(capped["rows"][0]["ideal_seconds"], 1.25);
@@ -230,7 +222,7 @@ mod tests {
         assert_eq!(capped["rows"][1]["ours"]["cpu"], 1.2);
         assert_eq!(capped["rows"][2]["ours"]["wall"], 0.5);
         assert_eq!(capped["rows"][3]["check"], "none");
-        assert!(["case", "sockets", "ours"].iter().all(|field| capped["rows"][0][field].is_null()));
+        assert!(["case", "ours"].iter().all(|field| capped["rows"][0][field].is_null()));
         assert!(capped["rows"][0]["summary"]["fetched_again"].is_null());
     }
 }

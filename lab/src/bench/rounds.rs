@@ -4,7 +4,6 @@
 
 #![expect(clippy::print_stdout, reason = "shows the progress")]
 
-use std::cell::OnceCell;
 use std::mem;
 use std::ops::RangeInclusive;
 
@@ -15,7 +14,7 @@ use xshell::Shell;
 use super::file_set::{FileSet, Scale};
 use super::meter::{Measurement, Meter};
 use super::report::{Outcome, Row};
-use super::tool::{Program, Tool};
+use super::tool::{LISTLESS, Program, Tool};
 
 /// The parts that all scenarios share.
 #[derive(Debug)]
@@ -32,8 +31,8 @@ pub(super) struct Bench<'a> {
     pub(super) cores: usize,
     /// Ours, the one of `--against`, then the peers.
     pub(super) programs: Vec<Program>,
-    /// Hashed once for most scenarios.
-    pub(super) qwen: OnceCell<FileSet>,
+    /// The set of most scenarios, whose clones are hashed once.
+    pub(super) qwen: FileSet,
 }
 
 impl Bench<'_> {
@@ -42,8 +41,10 @@ impl Bench<'_> {
         self.programs.iter().filter(|program| program.tool == Tool::Ours)
     }
 
-    pub(super) fn qwen(&self) -> FileSet {
-        self.qwen.get_or_init(|| FileSet::qwen(self.scale)).clone()
+    /// Ours with piece lists, and ours without.
+    pub(super) fn with_and_without_lists(&self) -> [Program; 2] {
+        let ours = &self.programs[0];
+        [Program { has_lists: true, ..ours.clone() }, Program { name: LISTLESS, ..ours.clone() }]
     }
 }
 

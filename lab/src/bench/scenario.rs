@@ -7,8 +7,7 @@ use provision_testbed::Shape;
 use super::file_set::{FileSet, counted};
 use super::offline;
 use super::origin::{self, OriginKind};
-use super::pieces;
-use super::race::{Entrants, Race};
+use super::race::Race;
 use super::report::{Metric, Outcome};
 use super::rounds::Bench;
 use super::tool::LISTLESS;
@@ -68,32 +67,41 @@ impl Scenario {
     fn measure(self, bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
         let race = |origin, set| Race::new(bench, origin, set);
         let nginx = OriginKind::Nginx;
+        let single = FileSet::equal(1, bench.scale.of(2_000_000_000));
         let races = match self {
-            Self::Loopback => vec![race(nginx, bench.qwen())],
-            Self::Tls => vec![race(OriginKind::NginxTls, bench.qwen())],
-            Self::Disk => vec![Race { onto_disk: true, ..race(nginx, bench.qwen()) }],
-            Self::Capped => vec![race(origin::capped(), bench.qwen())],
-            Self::Stragglers => vec![race(origin::stragglers(), bench.qwen())],
+            Self::Loopback => vec![race(nginx, bench.qwen.clone())],
+            Self::Tls => vec![race(OriginKind::NginxTls, bench.qwen.clone())],
+            Self::Disk => vec![Race { onto_disk: true, ..race(nginx, bench.qwen.clone()) }],
+            Self::Capped => vec![race(origin::capped(), bench.qwen.clone())],
+            Self::Stragglers => vec![race(origin::stragglers(), bench.qwen.clone())],
             Self::Small => vec![race(nginx, FileSet::small(bench.scale))],
-            Self::Single => {
-                let set = FileSet::equal(1, bench.scale.of(2_000_000_000));
-                vec![Race { onto_disk: true, ..race(nginx, set) }]
-            }
+            Self::Single => vec![Race { onto_disk: true, ..race(nginx, single) }],
             Self::Resume => {
                 outcome.metric = Metric::FetchedAgain;
                 vec![Race {
-                    entrants: Entrants::Verifying,
+                    is_verified: true,
                     is_killed_at_half: true,
                     rounds: 1..=*bench.rounds.end(),
-                    ..race(origin::capped(), bench.qwen())
+                    ..race(origin::capped(), bench.qwen.clone())
                 }]
             }
             Self::Memory => memory(bench, outcome),
             Self::Growth => growth(bench, outcome),
             Self::Noop => return offline::noop(bench, outcome),
-            Self::Verify => return offline::verify(bench, outcome),
-            Self::Proof => return pieces::verify(bench, outcome),
-            Self::Lists => return pieces::fetch(bench, outcome),
+            Self::Verify => {
+                let set = FileSet::equal(4, bench.scale.of(400_000_000));
+                return offline::verify(bench, outcome, &set, bench.own_programs());
+            }
+            Self::Proof => return offline::verify(bench, outcome, &single, &bench.with_and_without_lists()),
+            Self::Lists => {
+                outcome.setting = format!("{}; memory to memory", nginx.description());
+                let race = |set: FileSet| Race {
+                    case: Some(counted(set.0.len(), "file")),
+                    programs: bench.with_and_without_lists().into(),
+                    ..race(nginx, set)
+                };
+                vec![race(single), race(bench.qwen.clone())]
+            }
         };
         races.into_iter().try_for_each(|race| race.run(bench, outcome))
     }
@@ -111,7 +119,7 @@ fn memory(bench: &Bench<'_>, outcome: &mut Outcome) -> Vec<Race> {
     let shapes = [(Shape::default(), "no cap"), (Shape::rate(12_000_000), "capped")];
     let sizes = [1_000_000_000, 20_000_000_000].map(|usual| FileSet::equal(1, bench.scale.of(usual)));
     let race = |set: &FileSet, (shape, connections): (Shape, &'static str)| Race {
-        entrants: Entrants::Own,
+        programs: bench.own_programs().cloned().collect(),
         onto_disk: true,
         rounds: 1..=1,
         case: Some(format!("{} GB, {connections}", (set.total() as f64 / 1e7).round() / 100.0)),
@@ -134,12 +142,12 @@ fn growth(bench: &Bench<'_>, outcome: &mut Outcome) -> Vec<Race> {
         origin::capped().description()
     );
     let by_files = [1_u16, 10, 100, 1_000, 10_000].map(|count| Race {
-        entrants: Entrants::Verifying,
+        is_verified: true,
         case: Some(counted(count.into(), "file")),
         ..Race::new(bench, OriginKind::Nginx, FileSet::equal(count.into(), (total / u64::from(count)).max(1)))
     });
     let by_connections = (0..=8).map(|exponent| 1_u16 << exponent).map(|number| Race {
-        entrants: Entrants::Own,
+        programs: bench.own_programs().cloned().collect(),
         connections: Some(number),
         case: Some(counted(number.into(), "connection")),
         ..Race::new(bench, origin::capped(), FileSet::equal(4, for_each * u64::from(number) / 4))

@@ -8,7 +8,7 @@ use super::report::{Outcome, Report, Row};
 type Column = (&'static str, fn(&Row) -> Option<String>);
 
 /// The columns in order. A column without any cell is left out.
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 12] = [
     ("tool", |row| Some(row.tool_label())),
     ("case", |row| row.case.clone()),
     ("wall s", |row| Some(seconds(row.summary.wall_seconds))),
@@ -28,7 +28,6 @@ const COLUMNS: [Column; 13] = [
     }),
     ("× ideal", |row| row.ideal_seconds.map(|ideal| format!("{:.2}", row.summary.wall_seconds / ideal))),
     ("fetched again", |row| row.summary.fetched_again.map(|share| format!("{:.2} %", share * 100.0))),
-    ("sockets", |row| row.sockets.map(|number| number.to_string())),
 ];
 
 /// Short times by tenths of a millisecond, others by hundredths of a second.

@@ -9,10 +9,13 @@ use std::process::Command;
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
+use provision_core::digest::Sha256;
+use provision_core::piece_list::{DIRECTORY, Lister};
+use provision_testbed::Content;
 use serde::Serialize;
 use xshell::{Shell, cmd};
 
-use super::file_set::{BenchFile, FileSet};
+use super::file_set::{BenchFile, FileSet, blocks};
 use super::origin::Origin;
 use crate::project;
 use crate::tools::lock_text;
@@ -31,21 +34,10 @@ pub(crate) enum Tool {
     HfTransfer,
 }
 
-impl Tool {
-    /// The verifications that are measured. Ours cannot be told not to verify; curl and hf-transfer cannot verify.
-    pub(super) fn checks(self) -> &'static [Check] {
-        match self {
-            Self::Ours => &[Check::Itself],
-            Self::Aria2c => &[Check::Itself, Check::None],
-            Self::Curl | Self::HfTransfer => &[Check::Afterwards, Check::None],
-        }
-    }
-}
-
 /// The names of this program in a report: that of this version, and of the one of `--against`.
 pub(super) const OURS: &str = "ours";
 pub(super) const BEFORE: &str = "before";
-/// Ours with a lock that names no piece list.
+/// Ours with a lock that names no piece list, beside ours with lists.
 pub(super) const LISTLESS: &str = "without a list";
 
 /// The verification that a row's cost includes.
@@ -79,14 +71,12 @@ pub(super) const PEERS: [(Tool, &str, &str, &str); 3] = [
 pub(super) struct Transfer<'a> {
     pub(super) set: &'a FileSet,
     pub(super) origin: &'a Origin,
-    /// Every file goes to its path below this directory.
+    /// Every file goes to its path below this directory, which has the files' directories.
     pub(super) destination: &'a Utf8Path,
     /// The number of connections that ours may use, instead of its default.
     pub(super) connections: Option<u16>,
     /// The run is killed, and another one resumes it.
     pub(super) keeps_progress: bool,
-    /// The folder for lists and scripts.
-    pub(super) lists: &'a Utf8Path,
 }
 
 /// A tool that is installed here.
@@ -95,20 +85,39 @@ pub(super) struct Program {
     pub(super) tool: Tool,
     pub(super) name: &'static str,
     pub(super) path: Utf8PathBuf,
-    pub(super) version: String,
+    /// The lock names a piece list for each file.
+    pub(super) has_lists: bool,
 }
 
 impl Program {
-    /// Writes what the tool reads, and returns its command. With `verify` it is told the digests, if it takes any.
-    pub(super) fn download(&self, sh: &Shell, transfer: &Transfer<'_>, verify: bool) -> Result<Command> {
-        let Transfer { set, origin, destination, lists, .. } = *transfer;
+    pub(super) fn new(tool: Tool, name: &'static str, path: impl Into<Utf8PathBuf>) -> Self {
+        Self { tool, name, path: path.into(), has_lists: false }
+    }
+
+    /// The verifications that are measured. Ours cannot be told not to verify; curl and hf-transfer cannot verify.
+    pub(super) fn checks(&self) -> &'static [Check] {
+        match self.tool {
+            Tool::Ours => &[Check::Itself],
+            Tool::Aria2c => &[Check::Itself, Check::None],
+            Tool::Curl | Tool::HfTransfer => &[Check::Afterwards, Check::None],
+        }
+    }
+
+    /// Writes what the tool reads to a folder, and returns its command. It is told the digests where it is to verify.
+    pub(super) fn download(
+        &self,
+        sh: &Shell,
+        transfer: &Transfer<'_>,
+        check: Check,
+        folder: &Utf8Path,
+    ) -> Result<Command> {
+        let Transfer { set, origin, destination, .. } = *transfer;
         let (base, authority) = (&origin.base, origin.authority.as_ref());
-        let (program, list) = (&self.path, lists.join("list"));
+        let (program, list) = (&self.path, folder.join("list"));
         let write = |entry: &dyn Fn(&BenchFile) -> String| sh.write_file(&list, set.list(entry));
         let mut command: Command = match self.tool {
             Tool::Ours => {
-                write_lock(&list, set, base)?;
-                let mut command = self.fetch(&list, destination);
+                let mut command = self.fetch(&self.write_lock(folder, set, base)?, destination);
                 if let Some(number) = transfer.connections.map(|number| number.to_string()) {
                     command.args(["--connections", &number, "--connections-per-host", &number]);
                 }
@@ -117,7 +126,7 @@ impl Program {
             Tool::Aria2c => {
                 write(&|BenchFile { path, content }| {
                     let sum = || format!("  checksum=sha-256={}\n", content.sha256_hex());
-                    let sum = if verify { sum() } else { String::new() };
+                    let sum = if check == Check::Itself { sum() } else { String::new() };
                     format!("{base}/{path}\n  dir={destination}\n  out={path}\n{sum}")
                 })?;
                 // aria2c takes at most 16 connections for a file. Allocation is for rotating disks.
@@ -132,20 +141,20 @@ impl Program {
             }
             Tool::Curl => {
                 write(&|file| format!("url = \"{base}/{0}\"\noutput = \"{destination}/{0}\"\n", file.path))?;
-                let options = ["--disable", "--silent", "--show-error", "--fail", "--create-dirs"];
-                let authority = authority.iter().flat_map(|authority| ["--cacert", authority.as_str()]);
                 // As many transfers as ours has connections.
-                cmd!(sh, "{program} {options...} --parallel --parallel-max 64 --config {list} {authority...}")
-                    .into()
+                let options = ["--disable", "--silent", "--show-error", "--fail", "--parallel-max", "64"];
+                let authority = authority.iter().flat_map(|authority| ["--cacert", authority.as_str()]);
+                cmd!(sh, "{program} {options...} --parallel --config {list} {authority...}").into()
             }
             Tool::HfTransfer => {
-                set.create_directories(destination)?;
-                let script = lists.join("hf_transfer.driver.py");
+                let script = folder.join("hf_transfer.driver.py");
                 sh.write_file(&script, include_str!("hf_transfer.py"))?;
                 write(&|file| format!("{base}/{0}\t{destination}/{0}\n", file.path))?;
                 // The interpreter's own path: what is on PATH may be a script that looks for it, at a cost of its own.
                 let python = cmd!(sh, "python3 -c 'import sys; print(sys.executable)'").quiet().read()?;
-                cmd!(sh, "{python} {script} {list}").env("PYTHONPATH", wheels()).into()
+                // The folder that [`PEERS`] has pip install to.
+                let wheels = project::root().join("target/bench/peers");
+                cmd!(sh, "{python} {script} {list}").env("PYTHONPATH", wheels).into()
             }
         };
         // OpenSSL and rustls read it; tools with an option of their own get that, too.
@@ -168,21 +177,33 @@ impl Program {
         command.args([name, "--lock", lock.as_str(), "--dest", destination.as_str()]);
         command
     }
+
+    /// Writes a `models.lock` of the set to a folder, with the piece lists that it names, and returns its path.
+    pub(super) fn write_lock(&self, folder: &Utf8Path, set: &FileSet, base: &str) -> Result<Utf8PathBuf> {
+        fs::create_dir_all(folder.join(DIRECTORY))?;
+        let mut text = lock_text::VERSION.to_owned();
+        for BenchFile { path, content } in &set.0 {
+            let url = format!("{base}/{path}");
+            text += &lock_text::model(path, &url, content.size(), &content.sha256_hex());
+            if self.has_lists
+                && let Some(list) = list_of(content)?
+            {
+                let digest = Sha256::of(&list).to_string();
+                fs::write(folder.join(DIRECTORY).join(&digest), list)?;
+                text.extend(["pieces = \"", &digest, "\"\n"]);
+            }
+        }
+        let lock = folder.join("models.lock");
+        fs::write(&lock, text)?;
+        Ok(lock)
+    }
 }
 
-/// Writes a `models.lock` of the set.
-pub(super) fn write_lock(path: &Utf8Path, set: &FileSet, base: &str) -> Result<()> {
-    Ok(fs::write(path, lock_text::VERSION.to_owned() + &set.list(|file| lock_entry(file, base)))?)
-}
-
-/// The text of a file's `[[model]]`.
-pub(super) fn lock_entry(BenchFile { path, content }: &BenchFile, base: &str) -> String {
-    lock_text::model(path, &format!("{base}/{path}"), content.size(), &content.sha256_hex())
-}
-
-/// The folder that [`PEERS`] has pip install to.
-fn wheels() -> Utf8PathBuf {
-    project::root().join("target/bench/peers")
+/// The bytes of a file's piece list. A short file has none.
+fn list_of(content: &Content) -> Result<Option<Vec<u8>>> {
+    let mut lister = Lister::new(content.size());
+    blocks(content).for_each(|block| lister.update(&block));
+    Ok(lister.finish(content.sha256_hex().parse()?).write())
 }
 
 #[cfg(test)]
@@ -196,8 +217,7 @@ mod tests {
             ("xtask", "fetch-models"),
             ("/tmp/xtask-9d83281", "fetch-models"),
         ] {
-            let program =
-                Program { tool: Tool::Ours, name: BEFORE, path: path.into(), version: String::new() };
+            let program = Program::new(Tool::Ours, BEFORE, path);
             let fetch = program.fetch(Utf8Path::new("models.lock"), Utf8Path::new("models"));
             assert_eq!(fetch.get_args().next(), Some(command.as_ref()), "{path}");
         }
