@@ -1,7 +1,10 @@
 //! Values that describe a file on disk: identity, size and times.
 
+use std::os::fd::AsFd;
+
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::Stat;
+use rustix::fs::{AtFlags, Stat};
+use rustix::io::Errno;
 
 use crate::error::StoreError;
 use provision_core::digest::Sha256;
@@ -72,10 +75,28 @@ impl FileId {
     }
 
     /// The identity of an open file; `path` is for messages.
-    pub(crate) fn of_file(file: impl std::os::fd::AsFd, path: &Utf8Path) -> Result<Self, StoreError> {
+    pub(crate) fn of_file(file: impl AsFd, path: &Utf8Path) -> Result<Self, StoreError> {
         rustix::fs::fstat(file)
             .map(|stat| Self::of(&stat))
             .map_err(StoreError::at("reading its metadata", path))
+    }
+}
+
+/// A file's identity, size and mtime: the same before and after a rename. The change time is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileStat {
+    pub(crate) id: FileId,
+    pub(crate) stamp: Stamp,
+}
+
+impl FileStat {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self { id: FileId::of(stat), stamp: Stamp::of(stat) }
+    }
+
+    /// Reads the metadata of `name` in `directory`. Does not follow a symlink.
+    pub(crate) fn at(directory: impl AsFd, name: &str) -> Result<Self, Errno> {
+        rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::of(&stat))
     }
 }
 

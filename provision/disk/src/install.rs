@@ -29,12 +29,12 @@ use std::fs::File;
 
 use camino::Utf8Path;
 use provision_core::digest::Sha256;
-use rustix::fs::{AtFlags, RenameFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{RenameFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::directory::{Directory, Found};
 use crate::error::StoreError;
-use crate::file_stat::{FileId, Installed, Stamp, installed_mtime};
+use crate::file_stat::{FileId, FileStat, Installed, Stamp, installed_mtime};
 use crate::part::{PartFile, Verified};
 
 impl Verified {
@@ -85,7 +85,7 @@ fn stat_named_part(part: &PartFile) -> Result<FileStat, StoreError> {
     let path = part.path();
     let held = rustix::fs::fstat(file).map_err(StoreError::at("reading its metadata", &path))?;
     let held = FileStat::of(&held);
-    let is_named = FileStat::at(directory, &names.part).is_ok_and(|named| named.id == held.id);
+    let is_named = FileStat::at(directory.handle(), &names.part).is_ok_and(|named| named.id == held.id);
     if is_named && held.stamp.size == size { Ok(held) } else { Err(StoreError::PartReplaced { path }) }
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn rename_durably(
         return Err(StoreError::PartReplaced { path: directory.path().join(from) });
     }
     let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
-    if !replaces && FileStat::at(directory, name) == Ok(expected.stat()) {
+    if !replaces && FileStat::at(directory.handle(), name) == Ok(expected.stat()) {
         undo_rename(directory, name, from, moved);
     }
     Err(match StoreError::of_volume("syncing its directory", &path, error) {
@@ -148,7 +148,7 @@ fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreErr
 fn undo_rename(directory: &Directory, name: &str, from: &str, moved: Option<FileId>) {
     let must_go = || {
         let is_unverified = |stat: FileStat| Some(stat.id) == moved || !stat.stamp.is_installed();
-        FileStat::at(directory, name).is_ok_and(is_unverified)
+        FileStat::at(directory.handle(), name).is_ok_and(is_unverified)
             && directory.find(name).is_ok_and(|found| matches!(found, Found::File(_) | Found::Symlink))
     };
     if !must_go() {
@@ -160,7 +160,7 @@ fn undo_rename(directory: &Directory, name: &str, from: &str, moved: Option<File
     let undone = match exclusively {
         // Network volumes lack RENAME_NOREPLACE.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
-            if FileStat::at(directory, from) == Err(Errno::NOENT) =>
+            if FileStat::at(directory.handle(), from) == Err(Errno::NOENT) =>
         {
             retry_on_intr(|| rustix::fs::renameat(handle, name, handle, from))
         }
@@ -168,24 +168,6 @@ fn undo_rename(directory: &Directory, name: &str, from: &str, moved: Option<File
     };
     if undone.is_err() && must_go() {
         let _ = directory.remove(name);
-    }
-}
-
-/// A file's identity, size and mtime: the same before and after a rename. The change time is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileStat {
-    id: FileId,
-    stamp: Stamp,
-}
-
-impl FileStat {
-    pub(crate) fn of(stat: &Stat) -> Self {
-        Self { id: FileId::of(stat), stamp: Stamp::of(stat) }
-    }
-
-    /// Reads the metadata of `name`. Does not follow a symlink.
-    pub(crate) fn at(directory: &Directory, name: &str) -> Result<Self, Errno> {
-        rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::of(&stat))
     }
 }
 
@@ -207,7 +189,7 @@ impl ExpectedFile {
     fn is_at(&self, directory: &Directory, name: &str) -> bool {
         match self {
             Self::File(expected) => {
-                let found = FileStat::at(directory, name);
+                let found = FileStat::at(directory.handle(), name);
                 found.is_ok_and(|found| found.id == expected.id || found.stamp == expected.stamp)
             }
             Self::Link(_, target) => {

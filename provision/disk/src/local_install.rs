@@ -17,8 +17,8 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::destination::Destination;
 use crate::directory::Directory;
 use crate::error::StoreError;
-use crate::file_stat::{FileId, Installed, Stamp};
-use crate::install::{ExpectedFile, FileStat, rename_durably, set_mtime};
+use crate::file_stat::{FileId, FileStat, Installed, Stamp};
+use crate::install::{ExpectedFile, rename_durably, set_mtime};
 use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartOptions};
 use crate::source_file::SourceFile;
 use provision_core::lockfile::Model;
@@ -237,7 +237,7 @@ pub fn install_symlink<'a>(
         rustix::fs::symlinkat(source.path().as_std_path(), directory.handle(), temporary.as_str())
     })
     .map_err(|error| CopyError::Part(StoreError::of("creating the symlink", &path, error)))?;
-    let stat = FileStat::at(&directory, &temporary)
+    let stat = FileStat::at(directory.handle(), &temporary)
         .map_err(|error| CopyError::Part(StoreError::of("reading its metadata", &path, error)))?;
     rename_or_remove(&directory, &temporary, model, &ExpectedFile::Link(stat, source.path().to_string()))?;
     Ok(Installed {
