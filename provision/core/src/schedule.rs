@@ -65,6 +65,7 @@
 //! ```
 
 mod choice;
+mod claim;
 mod lanes;
 mod ramp;
 mod sizing;
@@ -72,75 +73,12 @@ mod sizing;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub use claim::{Claim, ClaimId, Connection, FileId, HostId, Limits, SlotId, SourceId};
 use lanes::Lane;
 pub use ramp::ConnectionRamp;
 pub use sizing::MIN_CLAIM;
 
 use crate::byte_range::{ByteRange, RangeSet};
-
-/// Ceilings for connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections in the whole run.
-    pub connections: usize,
-    /// Connections towards one host.
-    pub per_host: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 64, per_host: 64 }
-    }
-}
-
-/// The number of a file in the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId(pub usize);
-
-/// The number of a host in the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostId(pub usize);
-
-/// The number of a source among those of its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceId(pub usize);
-
-/// A place for one connection, kept open from claim to claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotId(pub usize);
-
-/// The number of a claim in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClaimId(u64);
-
-/// A range of a file to fetch over a slot's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
-    /// Its number.
-    pub id: ClaimId,
-    /// The connection.
-    pub slot: SlotId,
-    /// The file.
-    pub file: FileId,
-    /// The source to ask.
-    pub source: SourceId,
-    /// The bytes. A split can move the end closer later: see [`Schedule::reserve`].
-    pub range: ByteRange,
-    /// The file comes as one stream, because its origin does not support ranges.
-    pub plain: bool,
-    /// No other connection takes over a part of it: its bytes shall have one sender. If it crawls or fails, one takes
-    /// the rest.
-    pub undivided: bool,
-}
-
-/// The state of a slot's connection after a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connection {
-    /// The response was read to its end: the connection serves the next claim, and its speed is known.
-    Kept,
-    /// The connection is closed. The next claim opens a new one of unknown speed.
-    Closed,
-}
 
 /// The state machine; see the module's documentation.
 #[derive(Debug, Clone)]
@@ -153,79 +91,6 @@ pub struct Schedule {
     claims_made: u64,
     /// The time that the caller passed last.
     now: Duration,
-}
-
-#[derive(Debug, Clone)]
-struct Host {
-    ramp: ConnectionRamp,
-    active: usize,
-    not_before: Duration,
-    /// The time of its last answer.
-    heard: Option<Duration>,
-    /// It does not answer: one claim at a time asks on behalf of all, until it does.
-    silent: bool,
-    /// Files of this host that are not started, largest first.
-    waiting: VecDeque<FileId>,
-    /// Started files of this host with unclaimed bytes.
-    open: Vec<FileId>,
-    /// Unclaimed bytes of all its files.
-    unclaimed: u64,
-    /// The last known median speed of its connections.
-    median_rate: Option<f64>,
-}
-
-impl Host {
-    fn unlist(&mut self, id: FileId) {
-        self.open.retain(|other| *other != id);
-        self.waiting.retain(|other| *other != id);
-    }
-}
-
-#[derive(Debug, Clone)]
-struct File {
-    /// The lead first, then the companions.
-    lanes: Vec<Lane>,
-    /// Unclaimed, ascending.
-    gaps: RangeSet,
-    /// Ranges that one claim takes as a whole, by their start: see [`Schedule::give_back`].
-    undivided: BTreeMap<u64, u64>,
-    unclaimed: u64,
-    active: usize,
-    plain: bool,
-    closed: bool,
-    /// Its claims were revoked: no claim is made until it is restarted.
-    held: bool,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Slot {
-    busy: bool,
-    /// The host of its open connection.
-    host: Option<HostId>,
-    /// The speed of this connection.
-    meter: sizing::Meter,
-    /// The number of its last claim.
-    last: u64,
-}
-
-#[derive(Debug, Clone)]
-struct InFlight {
-    claim: Claim,
-    host: HostId,
-    /// The first byte that is not reserved.
-    reserved: u64,
-    end: u64,
-    began: Duration,
-    /// Bytes received since the claim began, as last observed. Buffered bytes are received and not yet reserved.
-    received: u64,
-    revoked: bool,
-}
-
-impl InFlight {
-    /// The first byte that is neither received nor reserved.
-    fn position(&self) -> u64 {
-        (self.claim.range.start + self.received).clamp(self.reserved, self.end)
-    }
 }
 
 impl Schedule {
@@ -241,6 +106,14 @@ impl Schedule {
             claims_made: 0,
             now: Duration::ZERO,
         }
+    }
+
+    /// The next claim, if there is work and a connection allowed for it.
+    pub fn next(&mut self, now: Duration) -> Option<Claim> {
+        if self.flights.len() >= self.limits.connections {
+            return None;
+        }
+        self.claim_unclaimed(now).or_else(|| self.split_slowest(now))
     }
 
     /// Adds a host.
@@ -274,14 +147,6 @@ impl Schedule {
         });
         self.fill(id, gaps);
         id
-    }
-
-    /// The next claim, if there is work and a connection allowed for it.
-    pub fn next(&mut self, now: Duration) -> Option<Claim> {
-        if self.flights.len() >= self.limits.connections {
-            return None;
-        }
-        self.claim_unclaimed(now).or_else(|| self.split_slowest(now))
     }
 
     /// Reserves the next `len` bytes of a claim and returns the number that its owner may write. That is fewer after a
@@ -561,6 +426,79 @@ impl Schedule {
     fn host_is_ready(&self, host: &Host, now: Duration) -> bool {
         let most = if host.silent { 1 } else { host.ramp.target().min(self.limits.per_host) };
         host.not_before <= now && host.active < most
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Host {
+    ramp: ConnectionRamp,
+    active: usize,
+    not_before: Duration,
+    /// The time of its last answer.
+    heard: Option<Duration>,
+    /// It does not answer: one claim at a time asks on behalf of all, until it does.
+    silent: bool,
+    /// Files of this host that are not started, largest first.
+    waiting: VecDeque<FileId>,
+    /// Started files of this host with unclaimed bytes.
+    open: Vec<FileId>,
+    /// Unclaimed bytes of all its files.
+    unclaimed: u64,
+    /// The last known median speed of its connections.
+    median_rate: Option<f64>,
+}
+
+impl Host {
+    fn unlist(&mut self, id: FileId) {
+        self.open.retain(|other| *other != id);
+        self.waiting.retain(|other| *other != id);
+    }
+}
+
+#[derive(Debug, Clone)]
+struct File {
+    /// The lead first, then the companions.
+    lanes: Vec<Lane>,
+    /// Unclaimed, ascending.
+    gaps: RangeSet,
+    /// Ranges that one claim takes as a whole, by their start: see [`Schedule::give_back`].
+    undivided: BTreeMap<u64, u64>,
+    unclaimed: u64,
+    active: usize,
+    plain: bool,
+    closed: bool,
+    /// Its claims were revoked: no claim is made until it is restarted.
+    held: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    busy: bool,
+    /// The host of its open connection.
+    host: Option<HostId>,
+    /// The speed of this connection.
+    meter: sizing::Meter,
+    /// The number of its last claim.
+    last: u64,
+}
+
+#[derive(Debug, Clone)]
+struct InFlight {
+    claim: Claim,
+    host: HostId,
+    /// The first byte that is not reserved.
+    reserved: u64,
+    end: u64,
+    began: Duration,
+    /// Bytes received since the claim began, as last observed. Buffered bytes are received and not yet reserved.
+    received: u64,
+    revoked: bool,
+}
+
+impl InFlight {
+    /// The first byte that is neither received nor reserved.
+    fn position(&self) -> u64 {
+        (self.claim.range.start + self.received).clamp(self.reserved, self.end)
     }
 }
 
