@@ -21,6 +21,7 @@ mod dry_run;
 mod error;
 mod job;
 mod known_files;
+mod local_copier;
 mod local_sources;
 mod marker_steps;
 mod opened;
@@ -39,13 +40,10 @@ use std::time::Instant;
 use tokio::task::block_in_place;
 
 use crate::marker::Marker;
-use crate::transfer::{self, Download, Transfer, TransferConfig};
-use provision_core::event::{Event, FileIndex};
+use crate::transfer::Download;
 use provision_core::lockfile::Model;
 
-use downloads::Collector;
 pub use error::FetchError;
-use error::refuse_offline;
 pub use job::{FetchConfig, Job, Verify};
 use local_sources::LocalSources;
 pub use local_sources::{Baked, BakedMode, Local};
@@ -54,13 +52,12 @@ pub use marker_steps::{marker_covers, marker_covers_texts};
 use opened::Opened;
 pub use other_programs::{Reuse, ReuseMode, Store};
 use plan::{Finding, Item};
-use provision_disk::PartFile;
+use provision_disk::DestinationLock;
 pub use provision_disk::{Folders, FollowLinks};
 pub use report::{FileReport, Report};
-use reused_pieces::Damaged;
 use run_state::RunState;
 use space::{Needs, check_space};
-use warnings::{warn_of_headers, warn_of_pickles, warn_without_marker};
+use warnings::{warn_of_headers, warn_of_pickles};
 
 /// Runs the job.
 ///
@@ -117,33 +114,19 @@ impl<'j> Opened<'j> {
 
 impl<'j> Planned<'j> {
     fn check(mut self) -> Result<Self, FetchError> {
-        block_in_place(|| self.find_pieces());
+        block_in_place(|| self.opened.estimate_reuse(&mut self.plan));
         let Opened { job, destination, cache, free, .. } = &self.opened;
         let needs = Needs::of(&self.plan, &job.models, &self.opened.sources(), Some(destination));
         plan::announce(&self.plan, &job.models, (needs.to_fetch, needs.here), *free, &*job.observer);
         check_space(&needs, destination, cache.as_ref())?;
         warn_of_pickles(&job.models, &*job.observer);
-        if job.config.offline && job.config.force {
-            // `force` discards the files that are here, and `offline` forbids new ones: leave them as they are.
-            let missing: Vec<_> = job.models.iter().map(|model| (*model, model.size)).collect();
-            refuse_offline(&missing)?;
-        }
+        self.opened.check_offline_force()?;
         Ok(self)
-    }
-
-    /// Finds out how much of the missing files other files of this machine have.
-    fn find_pieces(&mut self) {
-        let wanted: Vec<FileIndex> = plan::to_fetch(&self.plan).collect();
-        let models = &self.opened.job.models;
-        if !self.opened.job.config.force && wanted.iter().any(|index| models[*index].pieces.is_some()) {
-            self.opened.piece_reuse(wanted.into_iter()).estimate(&mut self.plan);
-        }
     }
 
     fn fill_locally(self) -> Result<FilledLocally<'j>, FetchError> {
         let Self { opened, plan } = self;
-        let job = opened.job;
-        let Opened { destination, marker, .. } = &opened;
+        let Opened { job, destination, marker, .. } = &opened;
         invalidate(marker, destination, job.lock.marker(), &plan, &job.models)?;
         plan::allow_replacing_links(&plan, &job.models, destination)?;
         let by_size_only = job.config.verify == Verify::Quick
@@ -156,17 +139,8 @@ impl<'j> Planned<'j> {
             Marker::remove_those_of(destination, &shared)?;
         }
         opened.fill(&mut files);
-        let filled = FilledLocally { opened, files };
-        // The pieces of a file with a list may all be here.
-        let missing = filled.files.missing();
-        let has_no_list = |model: &Model| block_in_place(|| filled.opened.lists.of(model)).is_none();
-        let is_nowhere = || missing.iter().any(|(model, rest)| *rest > 0 && has_no_list(model));
-        if job.config.offline && !filled.opened.is_over(&filled.files) && is_nowhere() {
-            filled.opened.keep_partial(&filled.files.installed);
-            filled.opened.lists.warn();
-            refuse_offline(&missing)?;
-        }
-        Ok(filled)
+        opened.check_offline(&files)?;
+        Ok(FilledLocally { opened, files })
     }
 }
 
@@ -174,55 +148,9 @@ impl<'j> FilledLocally<'j> {
     async fn download(mut self) -> Result<Downloaded<'j>, FetchError> {
         let cache_guard = self.opened.lock_cache(&mut self.files).await?;
         if !self.opened.is_over(&self.files) {
-            let job = self.opened.job;
-            let cache = self.opened.cache.as_ref().filter(|_| cache_guard.is_some());
-            // A local copy that failed, or a cache that is not used, changes the needs: they are checked again.
-            let sources = LocalSources { cache, ..self.opened.sources() };
-            check_space(
-                &self.files.needs(&sources, &self.opened.destination),
-                &self.opened.destination,
-                cache,
-            )?;
-            // Their local copies were wrong, or another run has removed them.
-            let missing: Vec<_> = self.files.missing().into_iter().map(|(model, _)| model).collect();
-            self.opened.lists.fetch(&missing).await;
-            let collector = Collector {
-                destination: &self.opened.destination,
-                part_names: &self.opened.part_names,
-                cache: cache.zip(cache_guard.as_ref()),
-                observer: &job.observer,
-                interrupted: &job.interrupted,
-                lists: &self.opened.lists,
-                stores: &job.stores,
-                force: job.config.force,
-            };
-            let mut downloads = block_in_place(|| collector.collect(&mut self.files, &job.models));
-            block_in_place(|| self.reuse_pieces(&mut downloads));
-            if job.config.offline && !job.is_interrupted() {
-                let rest = |it: &Download| it.model.size - it.part.as_ref().map_or(0, PartFile::held);
-                let missing: Vec<_> = downloads.iter().map(|it| (job.models[it.index], rest(it))).collect();
-                refuse_offline(&missing).inspect_err(|_| self.opened.keep_partial(&self.files.installed))?;
-            }
-            let transfer = Transfer {
-                origin: job.origin.clone(),
-                config: TransferConfig {
-                    offline: job.config.offline,
-                    lists: self.opened.lists.makes().then(|| self.opened.lists.clone()),
-                    ..job.config.transfer.clone()
-                },
-                stores: job.stores.iter().map(ToString::to_string).collect(),
-                observer: job.observer.clone(),
-                interrupted: job.interrupted.clone(),
-            };
-            if !downloads.is_empty() {
-                for mut result in transfer::run(transfer, downloads).await {
-                    if let Err(error) = &mut result.result {
-                        let failed = self.opened.failed_store_directories(job.models[result.index]);
-                        error.attempts.splice(0..0, failed);
-                    }
-                    self.files.record_download(result);
-                }
-            }
+            let downloads = self.collect(cache_guard.as_ref()).await?;
+            let results = self.opened.transfer(downloads).await;
+            results.into_iter().for_each(|result| self.files.record_download(result));
         }
         drop(cache_guard);
         let Self { opened, mut files } = self;
@@ -231,64 +159,40 @@ impl<'j> FilledLocally<'j> {
         }
         Ok(Downloaded { opened, files })
     }
-}
 
-impl FilledLocally<'_> {
-    /// Copies the pieces of `downloads` that other files of this machine have.
-    fn reuse_pieces(&mut self, downloads: &mut Vec<Download>) {
-        let Self { opened, files } = self;
-        let damaged = Damaged { copies: opened.take_wrong_copies(), wrong: files.take_wrong() };
-        if opened.job.config.force || downloads.iter().all(|download| download.pieces.is_none()) {
-            return;
-        }
-        let reuse = opened.piece_reuse(downloads.iter().map(|download| download.index));
-        files.record_reused(reuse.fill(downloads, damaged));
-        downloads.retain(|download| files.files[download.index].result.is_ok());
+    /// The downloads of the missing files, whose parts have the pieces that are on this machine.
+    async fn collect(&mut self, guard: Option<&DestinationLock>) -> Result<Vec<Download>, FetchError> {
+        let job = self.opened.job;
+        let cache = self.opened.cache.as_ref().zip(guard);
+        // A local copy that failed, or a cache that is not used, changes the needs: they are checked again.
+        let sources = LocalSources { cache: cache.map(|(cache, _)| cache), ..self.opened.sources() };
+        let needs = self.files.needs(&sources, &self.opened.destination);
+        check_space(&needs, &self.opened.destination, sources.cache)?;
+        // Their local copies were wrong, or another run has removed them.
+        let missing: Vec<_> = self.files.missing().into_iter().map(|(model, _)| model).collect();
+        self.opened.lists.fetch(&missing).await;
+        let collector = self.opened.collector(cache);
+        let mut downloads = block_in_place(|| collector.collect(&mut self.files, &job.models));
+        block_in_place(|| self.opened.reuse_pieces(&mut self.files, &mut downloads));
+        self.opened.check_offline_downloads(&self.files, &downloads)?;
+        Ok(downloads)
     }
 }
 
 impl Downloaded<'_> {
     fn finish(self) -> Result<Report, FetchError> {
         let Self { opened, files } = self;
-        let Opened { job, destination, locks, marker, .. } = &opened;
-        warn_of_headers(destination, &files.files, &*job.observer);
-        let is_unfinished = files.files.iter().any(|file| matches!(file.result, Ok(None)));
-        let interrupted = job.is_interrupted() && is_unfinished;
+        let job = opened.job;
+        warn_of_headers(&opened.destination, &files.files, &*job.observer);
+        let was_stopped = job.is_interrupted();
         // Before the marker: no later run looks for them if it covers the lock's text.
         let has_lists = opened.keep_lists(&files);
         if files.is_complete() {
-            if locks.main.is_exclusive() {
-                destination.root().remove_temporaries(job.lock.marker())?;
-            }
-            match marker.write(destination, job.lock, &files.installed, has_lists) {
-                Ok(()) => job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() }),
-                // Another user's marker in a sticky directory. The refusal is the marker's only if every file is in
-                // place.
-                Err(why)
-                    if why.forbids_writing()
-                        && files.files.iter().all(|file| {
-                            matches!(file.result, Ok(Some(provision_core::event::Outcome::Present)))
-                        })
-                        && destination.verify_in_place(&files.installed).is_ok() =>
-                {
-                    warn_without_marker(&why, &*job.observer);
-                }
-                Err(error) => {
-                    opened.keep_partial(files.verified());
-                    return Err(error.into());
-                }
-            }
+            opened.write_marker(&files, has_lists)?;
             block_in_place(|| opened.prune_lists());
         } else {
             opened.keep_partial(files.verified());
         }
-        Ok(Report {
-            files: files.files,
-            elapsed: opened.started.elapsed(),
-            plan: files.plan,
-            free: opened.free,
-            by_marker: false,
-            interrupted,
-        })
+        Ok(files.into_report(opened.started, opened.free, was_stopped))
     }
 }

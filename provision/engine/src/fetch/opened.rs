@@ -1,4 +1,4 @@
-//! The first state of a run: the destination is open and locked, and the marker is read.
+//! The first state of a run: the destination is open and locked, and the marker is read. All later steps work in it.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,27 +6,28 @@ use std::time::Instant;
 
 use tokio::task::block_in_place;
 
-use super::downloads::part_names;
-use super::error::FetchError;
+use super::downloads::{Collector, part_names};
+use super::error::{FetchError, refuse_offline};
 use super::job::{Job, Verify};
-use super::local_sources::{LocalCopier, LocalSources, OtherCache, WrongCopy, open_cache};
+use super::local_copier::{LocalCopier, WrongCopy};
+use super::local_sources::{LocalSources, OtherCache, open_cache};
 use super::marker_steps::keep_partial;
 use super::other_programs::Stores;
-use super::plan::Planner;
+use super::plan::{self, Item, Planner};
 use super::report::{FileReport, Report};
-use super::reused_pieces::PieceReuse;
+use super::reused_pieces::{Damaged, PieceReuse};
 use super::run_state::RunState;
 use super::store_directory::StoreDirectory;
-use super::warnings::warn_cache_unused;
+use super::warnings::{warn_cache_unused, warn_without_marker};
 use crate::cache::Cache;
 use crate::lock_wait::{self, LockWait, Locks};
 use crate::marker::Marker;
 use crate::piece_lists::PieceLists;
-use crate::transfer::Attempt;
-use provision_core::event::{Event, FileIndex};
+use crate::transfer::{self, Attempt, Download, DownloadResult, Transfer, TransferConfig};
+use provision_core::event::{Event, FileIndex, Outcome};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_disk::{Destination, DestinationLock, Installed, PartNames};
+use provision_disk::{Destination, DestinationLock, Installed, PartFile, PartNames};
 
 /// The destination is open and locked.
 pub(super) struct Opened<'j> {
@@ -104,7 +105,7 @@ impl<'j> Opened<'j> {
     }
 
     /// The failures of the stores that are directories, for a model that they had with other bytes.
-    pub(super) fn failed_store_directories(&self, model: &Model) -> Vec<Attempt> {
+    fn failed_store_directories(&self, model: &Model) -> Vec<Attempt> {
         self.store_directories.iter().filter_map(|store_directory| store_directory.failure(model)).collect()
     }
 
@@ -149,7 +150,7 @@ impl<'j> Opened<'j> {
     }
 
     /// The local copies that were wrong, since the last call.
-    pub(super) fn take_wrong_copies(&self) -> Vec<WrongCopy> {
+    fn take_wrong_copies(&self) -> Vec<WrongCopy> {
         std::mem::take(&mut *self.wrong_copies())
     }
 
@@ -157,10 +158,135 @@ impl<'j> Opened<'j> {
         self.wrong_copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The collector of the run's downloads. `cache` is the cache with its lock, if the run uses it.
+    pub(super) fn collector<'a>(&'a self, cache: Option<(&'a Cache, &'a DestinationLock)>) -> Collector<'a> {
+        Collector {
+            destination: &self.destination,
+            part_names: &self.part_names,
+            cache,
+            observer: &self.job.observer,
+            interrupted: &self.job.interrupted,
+            lists: &self.lists,
+            stores: &self.job.stores,
+            force: self.job.config.force,
+        }
+    }
+
+    /// Transfers `downloads`. A failure names the failed stores that are directories first.
+    pub(super) async fn transfer(&self, downloads: Vec<Download>) -> Vec<DownloadResult> {
+        if downloads.is_empty() {
+            return Vec::new();
+        }
+        let job = self.job;
+        let transfer = Transfer {
+            origin: job.origin.clone(),
+            config: TransferConfig {
+                offline: job.config.offline,
+                lists: self.lists.makes().then(|| self.lists.clone()),
+                ..job.config.transfer.clone()
+            },
+            stores: job.stores.iter().map(ToString::to_string).collect(),
+            observer: job.observer.clone(),
+            interrupted: job.interrupted.clone(),
+        };
+        let mut results = transfer::run(transfer, downloads).await;
+        for result in &mut results {
+            if let Err(error) = &mut result.result {
+                let failed = self.failed_store_directories(job.models[result.index]);
+                error.attempts.splice(0..0, failed);
+            }
+        }
+        results
+    }
+
+    /// Estimates the bytes of missing files that other files of this machine have.
+    pub(super) fn estimate_reuse(&self, plan: &mut [Item]) {
+        let wanted: Vec<FileIndex> = plan::to_fetch(plan).collect();
+        let models = &self.job.models;
+        if !self.job.config.force && wanted.iter().any(|index| models[*index].pieces.is_some()) {
+            self.piece_reuse(wanted.into_iter()).estimate(plan);
+        }
+    }
+
+    /// Copies the pieces of `downloads` that other files of this machine have.
+    pub(super) fn reuse_pieces(&self, files: &mut RunState<'_>, downloads: &mut Vec<Download>) {
+        let damaged = Damaged { copies: self.take_wrong_copies(), wrong: files.take_wrong() };
+        if self.job.config.force || downloads.iter().all(|download| download.pieces.is_none()) {
+            return;
+        }
+        let reuse = self.piece_reuse(downloads.iter().map(|download| download.index));
+        files.record_reused(reuse.fill(downloads, damaged));
+        downloads.retain(|download| files.files[download.index].result.is_ok());
+    }
+
     /// The reuse of pieces for the files of the run that lack some: `wanted` are their numbers.
-    pub(super) fn piece_reuse(&self, wanted: impl Iterator<Item = FileIndex>) -> PieceReuse<'_> {
+    fn piece_reuse(&self, wanted: impl Iterator<Item = FileIndex>) -> PieceReuse<'_> {
         let files = (Some(&*self.destination), &self.marker);
         PieceReuse::of(self.job, files, (self.sources(), &self.lists), wanted)
+    }
+
+    /// Refuses an offline run with `force`: one discards the files that are here, the other forbids new ones.
+    pub(super) fn check_offline_force(&self) -> Result<(), FetchError> {
+        let Job { config, models, .. } = self.job;
+        if !config.offline || !config.force {
+            return Ok(());
+        }
+        let missing: Vec<_> = models.iter().map(|model| (*model, model.size)).collect();
+        refuse_offline(&missing)
+    }
+
+    /// Refuses an offline run whose parts lack bytes.
+    pub(super) fn check_offline_downloads(
+        &self,
+        files: &RunState<'_>,
+        downloads: &[Download],
+    ) -> Result<(), FetchError> {
+        if !self.job.config.offline || self.job.is_interrupted() {
+            return Ok(());
+        }
+        let rest = |it: &Download| it.model.size - it.part.as_ref().map_or(0, PartFile::held);
+        let missing: Vec<_> = downloads.iter().map(|it| (self.job.models[it.index], rest(it))).collect();
+        refuse_offline(&missing).inspect_err(|_| self.keep_partial(&files.installed))
+    }
+
+    /// Refuses an offline run that lacks files which this machine cannot have by their pieces.
+    pub(super) fn check_offline(&self, files: &RunState<'_>) -> Result<(), FetchError> {
+        let missing = files.missing();
+        // The pieces of a file with a list may all be here.
+        let has_no_list = |model: &Model| block_in_place(|| self.lists.of(model)).is_none();
+        let is_nowhere = || missing.iter().any(|(model, rest)| *rest > 0 && has_no_list(model));
+        if self.job.config.offline && !self.is_over(files) && is_nowhere() {
+            self.keep_partial(&files.installed);
+            self.lists.warn();
+            refuse_offline(&missing)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the marker of a complete set.
+    pub(super) fn write_marker(&self, files: &RunState<'_>, has_lists: bool) -> Result<(), FetchError> {
+        let Self { job, destination, .. } = self;
+        let name = job.lock.marker();
+        if self.locks.main.is_exclusive() {
+            destination.root().remove_temporaries(name)?;
+        }
+        let is_present = |file: &FileReport| matches!(file.result, Ok(Some(Outcome::Present)));
+        match self.marker.write(destination, job.lock, &files.installed, has_lists) {
+            Ok(()) => job.observer.observe(&Event::MarkerWritten { name: name.to_owned() }),
+            // Another user's marker in a sticky directory. The refusal is the marker's only if every file is in place.
+            Err(why)
+                if why.forbids_writing()
+                    && files.files.iter().all(is_present)
+                    && destination.verify_in_place(&files.installed).is_ok() =>
+            {
+                warn_without_marker(&why, &*job.observer);
+            }
+            Err(error) => {
+                self.keep_partial(files.verified());
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn keep_partial(&self, verified: &[Installed]) {

@@ -18,7 +18,8 @@ use tokio::sync::watch;
 
 use super::job::Job;
 use super::known_files::{FileLocation, KnownFile, KnownFiles};
-use super::local_sources::{LocalSources, WrongCopy};
+use super::local_copier::WrongCopy;
+use super::local_sources::LocalSources;
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
 use crate::piece_lists::PieceLists;

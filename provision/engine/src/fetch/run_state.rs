@@ -1,10 +1,12 @@
 //! The state of each file in a run, from its plan to its result.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
-use super::local_sources::{Candidate, CopyOutcome, LocalCopier, LocalSources, WrongCopy};
+use super::local_copier::{CopyOutcome, LocalCopier, WrongCopy};
+use super::local_sources::{Candidate, LocalSources};
 use super::plan::{Item, Plan, planned};
-use super::report::FileReport;
+use super::report::{FileReport, Report};
 use super::reused_pieces::Reused;
 use super::space::Needs;
 use crate::transfer::{DownloadResult, FileError};
@@ -202,6 +204,19 @@ impl<'a> RunState<'a> {
             Ok(Some(installed)) => self.record_installed(download.index, installed, Outcome::Fetched),
             Ok(None) => {}
             Err(error) => file.result = Err(error),
+        }
+    }
+
+    /// The report of the run.
+    pub(super) fn into_report(self, started: Instant, free: u64, was_stopped: bool) -> Report {
+        let is_unfinished = self.files.iter().any(|file| matches!(file.result, Ok(None)));
+        Report {
+            files: self.files,
+            elapsed: started.elapsed(),
+            plan: self.plan,
+            free,
+            by_marker: false,
+            interrupted: was_stopped && is_unfinished,
         }
     }
 
