@@ -1,10 +1,8 @@
 //! The command line as plain data.
 
 use clap::{Args, Parser, Subcommand};
-use provision::cli::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
-use provision::cli::lock::LockArgs;
-use provision::cli::pieces::PiecesArgs;
-use provision::cli::store::StoreArgs;
+use provision::cli::arguments::FetchCommand;
+use provision::cli::program::CommonCommand;
 
 use crate::ci::CiArgs;
 use crate::dist::DistArgs;
@@ -23,22 +21,8 @@ pub(crate) struct Xtask {
 pub(crate) enum Command {
     /// Fetch the models of models.lock, verify and install them
     FetchModels(Box<FetchModels>),
-    /// Complete the models at container start: check the marker, copy baked models, fetch the rest
-    Ensure(Box<EnsureArgs>),
-    /// Hash every model and list the wrong ones; exit 5 if there are any
-    Verify(VerifyArgs),
-    /// List what is installed, missing or partial, without network
-    Status(StatusArgs),
-    /// Remove what earlier runs left in the destination, after a list and a question
-    Clean(CleanArgs),
-    /// List or prune a cache
-    Cache(CacheArgs),
-    /// Fill a store that other machines fetch from, or ask which models it has
-    Store(StoreArgs),
-    /// Print a piece list, which says the digest of each part of a file
-    Pieces(PiecesArgs),
-    /// Show and edit models.lock
-    Lock(LockArgs),
+    #[command(flatten)]
+    Common(Box<CommonCommand>),
     /// Build a container image with the local docker
     Image(ImageArgs),
     /// Build the static binary for images, check it, print its path, size and SHA-256

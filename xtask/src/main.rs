@@ -3,7 +3,6 @@
 mod ci;
 mod demo;
 mod dist;
-mod fetch_models;
 mod flags;
 mod image;
 mod project;
@@ -11,27 +10,20 @@ mod project;
 use std::process::ExitCode;
 
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{cache, clean, end, fetch, lock, pieces, run, status, store, suggestions, verify};
+use provision::cli::{end, fetch, run, suggestions};
 
 use flags::{Command, Xtask};
 
 fn main() -> ExitCode {
-    if let Err(error) = project::forget_cargo_run() {
-        let why = format!("starting again without cargo's variables: {error}");
-        return Failure::new(Code::Unexpected, why).report();
-    }
+    project::forget_cargo_run();
     provision::cli::process::prepare("cargo xtask");
     provision::cli::environment::prepare_options();
     match suggestions::parse::<Xtask>().command {
-        Command::FetchModels(args) => run(|| fetch_models::run(&args).map_err(failure)),
-        Command::Ensure(args) => run(|| fetch::ensure(&args, &project::lock())),
-        Command::Verify(args) => run(|| verify::run(&args, &project::lock())),
-        Command::Status(args) => run(|| status::run(&args, &project::lock())),
-        Command::Clean(args) => run(|| clean::run(&args, &project::lock())),
-        Command::Cache(args) => run(|| cache::run(&args, &project::lock())),
-        Command::Store(args) => run(|| store::run(&args, &project::lock())),
-        Command::Pieces(args) => run(|| pieces::run(&args)),
-        Command::Lock(args) => run(|| lock::run(&args, &project::lock())),
+        Command::FetchModels(args) if args.demo => run(|| demo::run(&args.command.fetch).map_err(failure)),
+        Command::FetchModels(args) => {
+            run(|| fetch::run(&args.command.fetch, &args.command.layers, &project::lock()))
+        }
+        Command::Common(command) => run(|| command.run(&project::lock())),
         Command::Image(args) => end(image::run(&args).map_err(failure)),
         Command::Dist(args) => end(dist::run(&args).map_err(failure)),
         Command::Ci(args) => end(ci::run(&args).map_err(failure)),

@@ -6,12 +6,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use super::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 use super::completion::{self, CompletionsArgs};
+use super::exit::Failure;
 use super::init::InitArgs;
 use super::lock::LockArgs;
 use super::pieces::PiecesArgs;
 use super::store::StoreArgs;
 use super::{
-    cache, clean, environment, fetch, init, lock, owner, pieces, process, status, store, suggestions, verify,
+    cache, clean, environment, fetch, init, owner, pieces, process, status, store, suggestions, verify,
 };
 
 /// Puts model files where a container needs them: fast, verified, and never half there
@@ -26,14 +27,23 @@ struct Program {
 enum Command {
     /// Fetch the models of a lock, verify and install them
     Fetch(Box<FetchCommand>),
+    #[command(flatten)]
+    Common(Box<CommonCommand>),
+    /// Write a lock, a Dockerfile, a workflow, a start script or a pod into your repository
+    Init(InitArgs),
+    /// Print a shell's completion script; models and groups of the lock complete, too
+    Completions(CompletionsArgs),
+}
+
+/// The commands that `cargo xtask` has, too.
+#[derive(Subcommand)]
+pub enum CommonCommand {
     /// Complete the models at container start: check the marker, copy baked models, fetch the rest
     Ensure(Box<EnsureArgs>),
     /// Hash every model and list the wrong ones; exit 5 if there are any
     Verify(VerifyArgs),
     /// List what is installed, missing or partial, without network
     Status(StatusArgs),
-    /// Show and edit a lock: add, import, update, check, list, pieces, remove, torrent
-    Lock(LockArgs),
     /// Remove what earlier runs left in the destination, after a list and a question
     Clean(CleanArgs),
     /// List or prune a cache
@@ -42,10 +52,27 @@ enum Command {
     Store(StoreArgs),
     /// Print a piece list, which says the digest of each part of a file
     Pieces(PiecesArgs),
-    /// Write a lock, a Dockerfile, a workflow, a start script or a pod into your repository
-    Init(InitArgs),
-    /// Print a shell's completion script; models and groups of the lock complete, too
-    Completions(CompletionsArgs),
+    /// Show and edit a lock: add, import, update, check, list, pieces, remove, torrent
+    Lock(LockArgs),
+}
+
+impl CommonCommand {
+    /// Runs the command. `lock` is the default lock.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub fn run(&self, lock: &str) -> Result<(), Failure> {
+        match self {
+            Self::Ensure(args) => fetch::ensure(args, lock),
+            Self::Verify(args) => verify::run(args, lock),
+            Self::Status(args) => status::run(args, lock),
+            Self::Clean(args) => clean::run(args, lock),
+            Self::Cache(args) => cache::run(args, lock),
+            Self::Store(args) => store::run(args, lock),
+            Self::Pieces(args) => pieces::run(args),
+            Self::Lock(args) => super::lock::run(args, lock),
+        }
+    }
 }
 
 /// The default lock.
@@ -69,14 +96,7 @@ pub fn main() -> ExitCode {
     let command = suggestions::parse::<Program>().command;
     super::run(|| match command {
         Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),
-        Command::Ensure(args) => fetch::ensure(&args, LOCK),
-        Command::Verify(args) => verify::run(&args, LOCK),
-        Command::Status(args) => status::run(&args, LOCK),
-        Command::Lock(args) => lock::run(&args, LOCK),
-        Command::Clean(args) => clean::run(&args, LOCK),
-        Command::Cache(args) => cache::run(&args, LOCK),
-        Command::Store(args) => store::run(&args, LOCK),
-        Command::Pieces(args) => pieces::run(&args),
+        Command::Common(command) => command.run(LOCK),
         Command::Init(args) => init::run(&args, LOCK),
         Command::Completions(args) => completion::run(&args),
     })
