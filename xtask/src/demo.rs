@@ -2,7 +2,7 @@
 //!
 //! The set has the paths of the four Qwen files at 1/100 of their size. The origin caps each connection, as a CDN does.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -37,25 +37,22 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     let mut args = args.clone();
     let directory = Utf8Path::from_path(directory.path()).context("TMPDIR is not UTF-8")?;
     args.place.at = DestinationArg::at(directory.join("models"));
-    let is_quiet = args.output.verbosity() <= Verbosity::Quiet;
-    if !is_quiet {
-        say(format_args!(
-            "demo: an origin at {}, {} for each connection; {} shaped like the Qwen set at 1/{SCALE}, {}",
-            origin.addr(),
-            units::rate(CAP as f64),
-            units::count(models.len(), "file"),
-            units::bytes(total),
-        ));
-    }
+    let tell = |text: fmt::Arguments<'_>| {
+        if args.output.verbosity() > Verbosity::Quiet {
+            say(text);
+        }
+    };
+    tell(format_args!(
+        "demo: an origin at {}, {} for each connection; {} shaped like the Qwen set at 1/{SCALE}, {}",
+        origin.addr(),
+        units::rate(CAP as f64),
+        units::count(models.len(), "file"),
+        units::bytes(total),
+    ));
 
     // The default configuration: tokens, proxies and certificates of the environment do not apply here.
-    let report = fetch::fetch(
-        &args,
-        Local::default(),
-        (&lock, ListPlaces::default()),
-        models.clone(),
-        ClientConfig::default(),
-    )?;
+    let (local, lists, config) = (Local::default(), ListPlaces::default(), ClientConfig::default());
+    let report = fetch::fetch(&args, local, (&lock, lists), models.clone(), config)?;
     let requests = origin.counters().requests;
     fetch::conclude(&args, &report)?;
 
@@ -67,21 +64,19 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
         stopped_at_marker && origin.counters().requests == requests,
         "the second run did not stop at the marker"
     );
-    if !is_quiet {
-        let one_connection = Duration::from_secs_f64(total as f64 / CAP as f64);
-        say(format_args!(
-            "
+    let one_connection = Duration::from_secs_f64(total as f64 / CAP as f64);
+    tell(format_args!(
+        "
   one connection would have taken   {}
   this run took                     {} ({:.0} times as fast; {} connections, every file verified)
   a second run stops at the marker  {milliseconds:.1} ms, no request
 
 `cargo xtask fetch-models` fetches the real set: the four files of models.lock, 31.8 GB, into ./models.",
-            units::duration(one_connection),
-            units::duration(report.elapsed),
-            one_connection.as_secs_f64() / report.elapsed.as_secs_f64(),
-            origin.counters().peak_open.min(u64::from(args.connections)),
-        ));
-    }
+        units::duration(one_connection),
+        units::duration(report.elapsed),
+        one_connection.as_secs_f64() / report.elapsed.as_secs_f64(),
+        origin.counters().peak_open.min(u64::from(args.connections)),
+    ));
     Ok(())
 }
 
