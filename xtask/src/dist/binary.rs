@@ -4,8 +4,9 @@
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::byte_size::ByteSize;
-use xshell::{PushEnv, Shell, cmd};
+use xshell::{Shell, cmd};
 
+use super::VERSION;
 use crate::project;
 
 /// The largest size of the binary, in bytes.
@@ -18,10 +19,8 @@ pub(crate) const RUSTFLAGS: &str = "-C target-feature=+crt-static -C link-arg=-W
 const FORBIDDEN: [&str; 3] = ["program interpreter:", "(NEEDED)", " SYMTAB "];
 
 /// The machine type of the compiler's own machine, a target triple.
-pub(crate) fn host(sh: &Shell) -> Result<String> {
-    let version = cmd!(sh, "rustc --version --verbose").quiet().read()?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc --version --verbose prints no host")?.to_owned())
+pub(super) fn host(sh: &Shell) -> Result<String> {
+    Ok(cmd!(sh, "rustc --print host-tuple").quiet().read()?)
 }
 
 /// Cargo's output directory.
@@ -30,92 +29,64 @@ pub(super) fn folder(sh: &Shell) -> Utf8PathBuf {
     project::root().join(if given.is_empty() { "target" } else { &given })
 }
 
-/// [`RUSTFLAGS`], and what keeps directories of this machine out of the messages of panics: the same source gives the
-/// same bytes in any directory.
-pub(super) fn rustflags(sh: &Shell) -> Result<String> {
-    let registry = match sh.var("CARGO_HOME") {
-        Ok(home) => home,
-        Err(_) => sh.var("HOME").context("neither CARGO_HOME nor HOME is set")? + "/.cargo",
-    };
-    Ok(format!(
-        "{RUSTFLAGS} --remap-path-prefix={registry}=/cargo --remap-path-prefix={}=/provision",
-        project::root()
-    ))
-}
-
 /// Builds the binary for `target`, a triple, and returns its path.
 ///
 /// # Errors
-/// A missing cross compiler or standard library, a failed build, and a binary that is not static, stripped and small.
-/// The binary of this machine must also start.
-pub(crate) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
-    let host = host(sh)?;
-    let _variables = (target != host).then(|| cross(sh, target)).transpose()?;
+/// A failed build, and a binary that is not static, stripped and small. The binary of this machine must also start.
+pub(super) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
+    let is_native = target == host(sh)?;
+    // The same source gives the same bytes in any directory: panics name fixed directories.
+    let registry = sh.var("CARGO_HOME").or_else(|_| sh.var("HOME").map(|home| home + "/.cargo"));
+    let registry = registry.context("neither CARGO_HOME nor HOME is set")?;
+    let remap =
+        format!("--remap-path-prefix={registry}=/cargo --remap-path-prefix={}=/provision", project::root());
     // Without --target, cargo would link build scripts and macros statically, too.
-    cmd!(sh, "cargo build --locked --profile dist -p provision --target {target}")
-        .env("RUSTFLAGS", rustflags(sh)?)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .run()?;
+    let mut build = cmd!(sh, "cargo build --locked --profile dist -p provision --target {target}")
+        .env("RUSTFLAGS", format!("{RUSTFLAGS} {remap}"))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    // A cross linker has Debian's name, unless the variable names another. A compiler of C is found by that name, too.
+    let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
+    if !is_native && sh.var(&linker).is_err() {
+        build = build.env(&linker, format!("{}-gcc", target.replace("-unknown", "")));
+    }
+    build.run().with_context(|| needs(target, &linker))?;
     let path = folder(sh).join(target).join("dist/provision");
 
     let forbidden = forbidden(sh, &path)?;
-    ensure!(
-        forbidden.is_empty(),
-        "{path} is not static and stripped; readelf prints:\n{}",
-        forbidden.join("\n")
-    );
+    ensure!(forbidden.is_empty(), "{path} is not static and stripped; readelf prints:\n{forbidden}");
     let size = path.metadata()?.len();
     ensure!(size <= LARGEST, "{path} has {}, more than {}", ByteSize(size).exact(), ByteSize(LARGEST));
-    if target == host {
+    if is_native {
         let version = cmd!(sh, "{path} --version").quiet().read()?;
-        ensure!(version == concat!("provision ", env!("CARGO_PKG_VERSION")), "{path} reports {version:?}");
+        ensure!(version == format!("provision {VERSION}"), "{path} reports {version:?}");
     }
     Ok(path)
 }
 
-/// Sets the variables with which cargo and C compile for another machine type, unless they are set. They hold until the
-/// drop.
-fn cross<'a>(sh: &'a Shell, target: &str) -> Result<Vec<PushEnv<'a>>> {
-    let libraries = cmd!(sh, "rustc --print target-libdir --target {target}").quiet().read();
-    let libraries = libraries.with_context(|| format!("{target} is no target of this Rust compiler"))?;
-    ensure!(
-        Utf8Path::new(&libraries).is_dir(),
-        "the standard library for {target} is missing; install it: rustup target add {target}"
-    );
-    // Debian's name of aarch64-unknown-linux-gnu is aarch64-linux-gnu.
-    let machine = target.replace("-unknown", "");
-    let lower = target.replace('-', "_");
-    let names = [format!("CARGO_TARGET_{}_LINKER", lower.to_uppercase()), format!("CC_{lower}")];
-    let mut set = Vec::new();
-    for name in names.into_iter().filter(|name| sh.var(name).is_err()) {
-        let compiler = format!("{machine}-gcc");
-        let is_there = cmd!(sh, "{compiler} --version").quiet().ignore_stdout().run().is_ok();
-        ensure!(
-            is_there,
-            "{compiler}, the linker for {target}, is not on PATH; on Debian: apt-get install {}, or set {name}",
-            packages(&machine)
-        );
-        set.push(sh.push_env(name, compiler));
-    }
-    Ok(set)
+/// What a build for another machine type needs. `linker` is the variable that names a linker.
+fn needs(target: &str, linker: &str) -> String {
+    format!(
+        "the build for {target} failed; one for another machine type needs `rustup target add {target}` and a \
+         cross compiler (on Debian: apt-get install crossbuild-essential-{}, or set {linker})",
+        debian(target)
+    )
 }
 
-/// Debian's packages with the cross compiler and the C library for a machine type such as `aarch64-linux-gnu`.
-fn packages(machine: &str) -> String {
-    let architecture = match machine.split('-').next() {
-        Some("aarch64") => "arm64",
+/// Debian's name of an architecture, with which a target triple begins.
+pub(super) fn debian(architecture: &str) -> &str {
+    match architecture.split('-').next() {
         Some("x86_64") => "amd64",
+        Some("aarch64") => "arm64",
         other => other.unwrap_or_default(),
-    };
-    format!("gcc-{} libc6-dev-{architecture}-cross", machine.replace('_', "-"))
+    }
 }
 
 /// The lines of readelf that match [`FORBIDDEN`]. readelf is a part of binutils, as the linker is.
-fn forbidden(sh: &Shell, path: &Utf8Path) -> Result<Vec<String>> {
+fn forbidden(sh: &Shell, path: &Utf8Path) -> Result<String> {
     let readelf = cmd!(sh, "readelf --wide --program-headers --dynamic --section-headers {path}");
     let text = readelf.env("LC_ALL", "C").quiet().read()?;
     let is_forbidden = |line: &&str| FORBIDDEN.iter().any(|word| line.contains(word));
-    Ok(text.lines().filter(is_forbidden).map(str::to_owned).collect())
+    Ok(text.lines().filter(is_forbidden).collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]
@@ -127,17 +98,22 @@ mod tests {
         let program = std::env::current_exe().unwrap();
         let found = forbidden(&Shell::new().unwrap(), Utf8Path::from_path(&program).unwrap()).unwrap();
         for word in FORBIDDEN {
-            assert!(found.iter().any(|line| line.contains(word)), "{word}: {found:?}");
+            assert!(found.contains(word), "{word}: {found}");
         }
     }
 
     #[test]
-    fn a_missing_compiler_or_library_is_named_with_its_package() {
-        let sh = Shell::new().unwrap();
-        let message = cross(&sh, "wasm32v1-none").unwrap_err().to_string();
-        assert!(message.contains("rustup target add wasm32v1-none"), "{message}");
-        assert_eq!(packages("aarch64-linux-gnu"), "gcc-aarch64-linux-gnu libc6-dev-arm64-cross");
-        assert_eq!(packages("x86_64-linux-gnu"), "gcc-x86-64-linux-gnu libc6-dev-amd64-cross");
+    fn the_needs_of_a_build_are_named_with_their_packages() {
+        for (target, package) in [
+            ("aarch64-unknown-linux-gnu", "apt-get install crossbuild-essential-arm64,"),
+            ("x86_64-unknown-linux-gnu", "apt-get install crossbuild-essential-amd64,"),
+        ] {
+            let text = needs(target, "LINKER");
+            assert!(
+                text.contains(&format!("`rustup target add {target}`")) && text.contains(package),
+                "{text}"
+            );
+        }
     }
 
     #[test]
