@@ -1,8 +1,7 @@
 //! `cargo xtask image`: builds one target of the Dockerfile with the local docker.
 //!
 //! A build that downloads 30 GB fails late. The command therefore checks first what `docker build` cannot know: that
-//! each directory of the lock has its layer, and that registries accept layers of that size. Afterwards it prints the
-//! size of each layer.
+//! each directory of the lock has its layer, and that registries accept layers of that size.
 
 #![expect(clippy::print_stdout, reason = "the layer sizes and warnings are the command's output")]
 
@@ -10,23 +9,18 @@ mod context;
 mod inputs;
 mod layers;
 mod registry;
-mod token;
 
 use anyhow::Context as _;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{locks, units};
-use provision_core::lockfile::Lockfile;
+use provision::cli::{environment, locks, units};
 use xshell::{Shell, cmd};
 
+use crate::dist::VERSION;
 use crate::project;
 use context::LockInContext;
 use inputs::Inputs;
-use layers::Layer;
-
-/// The program's version: the workspace has one.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Builds the container image
 #[derive(Debug, Clone, Args)]
@@ -65,103 +59,69 @@ enum Target {
 pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
     let usage = |message: String| Failure::new(Code::Usage, message);
     let sh = Shell::new()?;
-    let Inputs { lock, docker } =
-        inputs::choose(args.lock.as_deref(), |name| sh.var(name).ok(), &args.docker).map_err(usage)?;
-    let file = args.file.clone().unwrap_or_else(|| project::root().join("Dockerfile"));
-    if args.target == Target::Provision {
-        return build(&sh, args, None, &file, &docker);
-    }
-    let path = lock.unwrap_or_else(|| project::lock().into());
-    if path == "-" {
-        return Err(usage("the image keeps its lock: give --lock a file".to_owned()).into());
-    }
-    let lock = locks::read(&path)?;
-    if args.target == Target::RuntimeBaked {
-        let dockerfile = std::fs::read_to_string(&file)
-            .map_err(|error| usage(format!("cannot read the Dockerfile {file}: {error}")))?;
-        let layers = layers::expected(&lock, &dockerfile).map_err(usage)?;
-        let total = layers.iter().map(|layer| layer.size).sum();
-        println!("{path}: {} in {}", units::bytes(total), units::count(layers.len(), "layer"));
-        print_layers(&layers);
-    }
-    build(&sh, args, Some((&path, &lock)), &file, &docker)
-}
-
-/// Builds the target. The target `provision` has no lock.
-fn build(
-    sh: &Shell,
-    args: &ImageArgs,
-    lock: Option<(&Utf8Path, &Lockfile)>,
-    file: &Utf8Path,
-    docker: &[String],
-) -> anyhow::Result<()> {
-    let version = cmd!(sh, "docker --version").quiet().ignore_stdout().ignore_stderr();
-    version
-        .run()
-        .ok()
-        .context("cargo xtask image needs docker, not found on PATH; on Debian: apt-get install docker.io")?;
+    let inputs = inputs::choose(args.lock.as_deref(), |name| sh.var(name).ok(), &args.docker);
+    let Inputs { lock, mut options } = inputs.map_err(usage)?;
     // docker runs in the workspace's root, and the user's paths are relative to the current directory.
-    let file = file.canonicalize_utf8().with_context(|| file.to_string())?;
-    let lock = lock.map(|(path, lock)| LockInContext::place(path, lock)).transpose()?;
-    sh.change_dir(project::root());
+    let file = args.file.clone().unwrap_or_else(|| project::root().join("Dockerfile"));
+    let unreadable = |error| usage(format!("cannot read the Dockerfile {file}: {error}"));
+    let file = file.canonicalize_utf8().map_err(unreadable)?;
     let target = args.target.to_possible_value().context("every target has a name")?;
     let target = target.get_name();
-    let mut options = Vec::new();
-    let tag = args.tag.clone().unwrap_or_else(|| match args.target {
-        Target::Provision => {
-            options.extend(["--tag".to_owned(), format!("provision:{VERSION}")]);
-            "provision:latest".to_owned()
+    let mut tag = args.tag.clone().unwrap_or_else(|| format!("provision:{target}"));
+    options.extend(args.platform.iter().map(|platform| format!("--platform={platform}")));
+
+    // The copy in the build context lasts as long as the build.
+    let _in_context;
+    if args.target == Target::Provision {
+        options.push(format!("--label=org.opencontainers.image.version={VERSION}"));
+        if args.tag.is_none() {
+            options.push(format!("--tag=provision:{VERSION}"));
+            "provision:latest".clone_into(&mut tag);
         }
-        _ => format!("provision:{target}"),
-    });
-    match &lock {
-        Some(LockInContext { name, pieces, .. }) => {
-            for argument in [format!("MODELS_LOCK={name}"), format!("MODELS_PIECES={pieces}")] {
-                options.extend(["--build-arg".to_owned(), argument]);
+    } else {
+        let path = lock.unwrap_or_else(|| project::lock().into());
+        if path == "-" {
+            return Err(usage("the image keeps its lock: give --lock a file".to_owned()).into());
+        }
+        let lock = locks::read(&path)?;
+        // Only this target downloads models.
+        if args.target == Target::RuntimeBaked {
+            let layers = layers::of(&lock, &sh.read_file(&file)?)?;
+            let total = layers.iter().map(|(_, size)| size).sum();
+            println!("{path}: {} in {}", units::bytes(total), units::count(layers.len(), "layer"));
+            for (name, size) in &layers {
+                println!("  {name:<20}  {:>8}", units::bytes(*size));
             }
-        }
-        None => options.extend(["--label".to_owned(), format!("org.opencontainers.image.version={VERSION}")]),
-    }
-    if let Some(platform) = &args.platform {
-        options.extend(["--platform".to_owned(), platform.clone()]);
-    }
-    // Only this target downloads models.
-    if args.target == Target::RuntimeBaked {
-        match token::find(|name| sh.var(name).ok()) {
-            Some(token) => {
-                println!("the Hub's token comes from {}", token.place());
-                options.extend(["--secret".to_owned(), token.secret()]);
+            for warning in registry::warnings(&layers) {
+                println!("warning: {warning}");
             }
-            None => println!("no token for the Hub: set HF_TOKEN if a model needs one"),
+            options.extend(hub_token(&sh).map(|source| format!("--secret=id=hf_token,{source}")));
         }
+        let placed = LockInContext::place(&path, &lock)?;
+        options.push(format!("--build-arg=MODELS_LOCK={}", placed.name));
+        options.push(format!("--build-arg=MODELS_PIECES={}", placed.pieces));
+        _in_context = placed;
     }
-    options.extend(docker.iter().cloned());
-    cmd!(sh, "docker build --file {file} --target {target} --tag {tag} {options...} .")
+    sh.change_dir(project::root());
+    let docker = &args.docker;
+    // Of two values for an argument, docker takes the last one.
+    cmd!(sh, "docker build --file {file} --target {target} --tag {tag} {docker...} {options...} .")
         .env("DOCKER_BUILDKIT", "1")
         .run()
-        .context("docker build failed; its output above says why")?;
-    let format = "{{.Size}} {{.CreatedBy}}";
-    let history = cmd!(sh, "docker history --no-trunc --human=false --format {format} {tag}");
-    let output = history.quiet().ignore_status().output()?;
-    if output.status.success() {
-        println!("{tag} is built");
-        print_layers(&layers::built(&String::from_utf8_lossy(&output.stdout)));
-    } else {
-        // A builder of buildx may push the image, or keep it to itself.
-        println!("{tag} is built, but this docker does not have it; add `-- --load` to load it");
-    }
+        .context("docker builds the image; on Debian: apt-get install docker.io")?;
+    println!("{tag} is built");
     Ok(())
 }
 
-/// Prints each layer's size, and a warning for each limit of a registry.
-fn print_layers(layers: &[Layer]) {
-    let width = layers.iter().map(|layer| layer.name.len()).max().unwrap_or_default();
-    for Layer { name, size } in layers {
-        println!("  {name:<width$}  {:>8}", units::bytes(*size));
+/// The place of the Hub's token for `--secret`, in the order in which `provision` looks for it. docker reads the token.
+fn hub_token(sh: &Shell) -> Option<String> {
+    if sh.var("HF_TOKEN").is_ok_and(|token| !token.trim().is_empty()) {
+        println!("the Hub's token comes from HF_TOKEN");
+        return Some("env=HF_TOKEN".to_owned());
     }
-    for warning in registry::warnings(layers) {
-        println!("warning: {warning}");
-    }
+    let file = environment::hub_token_path()?.canonicalize_utf8().ok().filter(|path| path.is_file())?;
+    println!("the Hub's token comes from {file}");
+    Some(format!("src={file}"))
 }
 
 #[cfg(test)]

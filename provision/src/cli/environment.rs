@@ -290,8 +290,8 @@ fn hub_token() -> Result<Option<Token>, Failure> {
     }
 }
 
-/// The file of the Hub's token.
-fn hub_token_path() -> Option<Utf8PathBuf> {
+/// The file of the Hub's token, which may be missing.
+pub fn hub_token_path() -> Option<Utf8PathBuf> {
     let cache = || match variable("XDG_CACHE_HOME") {
         Some(cache) => Some(Utf8PathBuf::from(cache)),
         None => variable("HOME").map(|home| Utf8PathBuf::from(home).join(".cache")),

@@ -40,7 +40,11 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path, expected: &[Str
     Ok(())
 }
 
-fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> Result<(), Failure> {
+/// Compares the layers of a lock with those that a Dockerfile makes.
+///
+/// # Errors
+/// They differ: a usage error with the names.
+pub fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> Result<(), Failure> {
     let difference = |of: &BTreeSet<&str>, from: &BTreeSet<&str>, what: &str| {
         let names: Vec<_> = of.difference(from).map(|name| format!("{name}/")).collect();
         (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
@@ -53,7 +57,7 @@ fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> Result<(), Fai
     }
     let why = format!(
         "the Dockerfile does not fit the lock: {}; run `provision init --dockerfile`, which writes its layers \
-         again",
+         again, or edit the lines `COPY --link --from=models /layers/NAME/ /`",
         differences.join(", and ")
     );
     Err(Failure::new(Code::Usage, why))

@@ -1,32 +1,31 @@
 //! The lock and its piece lists inside the build context.
 //!
 //! `.dockerignore` lets only locks at the workspace's root pass, and the lists beside them. Another lock is copied
-//! there while the build runs, with the lists that it pins. The copy's name is made of its content: docker's key for
-//! the models' stage contains the name, so that the same lock finds its layers again.
+//! into a directory there while the build runs, with the lists that it pins. The directory's name is made of the
+//! lock's content: docker's key for the models' stage contains the name, so that the same lock finds its layers again.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Lockfile;
-use provision_core::piece_list::{DIRECTORY, PieceList};
+use provision_core::piece_list::DIRECTORY;
+use provision_engine::piece_lists;
 
 use crate::project;
 
-/// The lists beside a lock at the root, as the Dockerfile names them.
+/// The lists beside a lock, as the Dockerfile names them: the pattern may match nothing.
 const PIECES: &str = "models.piece[s]";
 
-/// A lock in the build context. Copies are removed on drop.
+/// A lock in the build context. A copy is removed on drop.
 #[derive(Debug)]
 pub(crate) struct LockInContext {
     /// The path relative to the context.
     pub(crate) name: String,
-    /// The pattern of its lists' directory. It may match nothing.
+    /// The pattern of its lists' directory.
     pub(crate) pieces: String,
     copy: Option<Utf8PathBuf>,
-    lists: Option<Utf8PathBuf>,
 }
 
 impl LockInContext {
@@ -36,42 +35,34 @@ impl LockInContext {
         if let (Some(name), Some("lock")) = (real.file_name(), real.extension())
             && real.parent() == Some(&root.canonicalize_utf8()?)
         {
-            return Ok(Self { name: name.to_owned(), pieces: PIECES.to_owned(), copy: None, lists: None });
+            return Ok(Self { name: name.to_owned(), pieces: PIECES.to_owned(), copy: None });
         }
         let text = fs::read(&real).with_context(|| path.to_string())?;
-        let stem = format!(".image-{}", Sha256::of(&text).short());
-        let (name, pieces) = (format!("{stem}.lock"), format!("{stem}.piece[s]"));
-        let (copy, lists) = (root.join(&name), root.join(format!("{stem}.pieces")));
-        let placed = Self { name, pieces, copy: Some(copy.clone()), lists: Some(lists.clone()) };
-        fs::write(&copy, text)
-            .and_then(|()| copy_lists(lock, &real.with_file_name(DIRECTORY), &lists))
-            .with_context(|| format!("cannot copy {path} into the build context {root}"))?;
+        let name = format!(".image-{}", Sha256::of(&text).short());
+        let copy = root.join(&name);
+        let (name, pieces) = (format!("{name}/models.lock"), format!("{name}/{PIECES}"));
+        let placed = Self { name, pieces, copy: Some(copy.clone()) };
+        let (from, to) = (real.with_file_name(DIRECTORY), copy.join(DIRECTORY));
+        let write = || {
+            fs::create_dir_all(&copy)?;
+            fs::write(copy.join("models.lock"), text)?;
+            // A list that is missing or wrong is left out: an image needs none.
+            for model in lock.models().iter().filter(|model| piece_lists::find(&from, model).is_ok()) {
+                let name = model.pieces.map(|digest| digest.to_string()).unwrap_or_default();
+                fs::create_dir_all(&to)?;
+                fs::copy(from.join(&name), to.join(&name))?;
+            }
+            std::io::Result::Ok(())
+        };
+        write().with_context(|| format!("cannot copy {path} into the build context {root}"))?;
         Ok(placed)
     }
-}
-
-/// Copies the lists that `lock` pins. One that is missing or wrong is left out: an image needs none.
-fn copy_lists(lock: &Lockfile, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
-    for model in lock.models() {
-        let Some(digest) = model.pieces else { continue };
-        let Ok(list) = File::open(from.join(digest.to_string())) else { continue };
-        let (mut bytes, at_most) = (Vec::new(), PieceList::max_bytes(model.size));
-        list.take(at_most).read_to_end(&mut bytes)?;
-        if Sha256::of(&bytes) == digest {
-            fs::create_dir_all(to)?;
-            fs::write(to.join(digest.to_string()), bytes)?;
-        }
-    }
-    Ok(())
 }
 
 impl Drop for LockInContext {
     fn drop(&mut self) {
         if let Some(copy) = &self.copy {
-            let _ = fs::remove_file(copy);
-        }
-        if let Some(lists) = &self.lists {
-            let _ = fs::remove_dir_all(lists);
+            let _ = fs::remove_dir_all(copy);
         }
     }
 }
@@ -79,34 +70,40 @@ impl Drop for LockInContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use provision_core::piece_list::Lister;
 
     #[test]
     fn a_lock_elsewhere_brings_the_lists_that_it_pins() {
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
-        let (lists, digest) = (folder.join(DIRECTORY), |bytes: &[u8]| Sha256::of(bytes).to_string());
+        let lists = folder.join(DIRECTORY);
         fs::create_dir(&lists).unwrap();
-        for (name, bytes) in [("right", "right"), ("wrong", "other"), ("unknown", "unknown")] {
-            fs::write(lists.join(digest(name.as_bytes())), bytes).unwrap();
-        }
-        let entry = |name: &str| {
-            format!(
-                "[[model]]\npath = \"{name}\"\nurl = \"https://h/{name}\"\nsize = 5000000\nsha256 = \"{}\"\npieces = \"{}\"\n",
-                digest(b"file"),
-                digest(name.as_bytes())
-            )
+        let entry = |byte: u8| {
+            let file = vec![byte; 5_000_000];
+            let mut lister = Lister::new(file.len() as u64);
+            lister.update(&file);
+            let list = lister.finish(Sha256::of(&file)).write().unwrap();
+            let digest = Sha256::of(&list).to_string();
+            let text = format!(
+                "[[model]]\npath = \"{byte}\"\nurl = \"https://h/{byte}\"\nsize = 5000000\nsha256 = \"{}\"\npieces = \"{digest}\"\n",
+                Sha256::of(&file)
+            );
+            (text, digest, list)
         };
-        let text: String = ["right", "wrong", "missing"].map(entry).concat();
-        let (path, text) = (folder.join("a.lock"), format!("version = 1\n{text}"));
+        let [right, wrong, missing, unknown] = [1, 2, 3, 4].map(entry);
+        for (name, bytes) in [(&right.1, &right.2), (&wrong.1, &unknown.2), (&unknown.1, &unknown.2)] {
+            fs::write(lists.join(name), bytes).unwrap();
+        }
+        let text = format!("version = 1\n{}{}{}", right.0, wrong.0, missing.0);
+        let path = folder.join("a.lock");
         fs::write(&path, &text).unwrap();
-        let lock = Lockfile::parse("a.lock", &text).unwrap();
-        let placed = LockInContext::place(&path, &lock).unwrap();
+        let placed = LockInContext::place(&path, &Lockfile::parse("a.lock", &text).unwrap()).unwrap();
         let copies = project::root().join(placed.pieces.replace("[s]", "s"));
         let names =
             fs::read_dir(&copies).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        assert_eq!(names.collect::<Vec<_>>(), [digest(b"right")]);
+        assert_eq!(names.collect::<Vec<_>>(), [right.1]);
         let lock = project::root().join(&placed.name);
-        assert!(lock.exists());
+        assert_eq!(fs::read_to_string(&lock).unwrap(), text);
         drop(placed);
         assert!(!copies.exists() && !lock.exists());
     }

@@ -13,17 +13,16 @@ const LOCK: &str = "MODELS_LOCK";
 /// The build arguments that an environment variable sets too, as for `docker buildx bake`.
 const VARIABLES: [&str; 4] = [LOCK, "MODELS_DIR", "RUNTIME_IMAGE", "RUST_IMAGE"];
 
-/// The options of this command that docker has, too.
-const OPTIONS: [(&str, &str); 4] =
-    [("--target", "--target"), ("--platform", "--platform"), ("--file", "--file"), ("-f", "--file")];
+/// The options of docker that this command has, too.
+const OPTIONS: [&str; 4] = ["--target", "--platform", "--file", "-f"];
 
 /// The inputs, each from one place.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inputs {
     /// The lock, if one is given.
     pub(crate) lock: Option<Utf8PathBuf>,
-    /// The other options for docker.
-    pub(crate) docker: Vec<String>,
+    /// The other build arguments as options for docker.
+    pub(crate) options: Vec<String>,
 }
 
 /// Chooses the inputs. `lock` is the value of `--lock`, `variable` reads the environment, `docker` are the options for
@@ -36,56 +35,40 @@ pub(crate) fn choose(
     variable: impl Fn(&str) -> Option<String>,
     docker: &[String],
 ) -> Result<Inputs, String> {
-    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-    let mut given: Vec<(&str, String, String)> = Vec::new();
-    for name in VARIABLES {
-        given.extend(variable(name).map(|value| (name, format!("{name} in the environment"), value)));
-    }
-    let (mut rest, mut options) = (Vec::new(), docker.iter());
-    while let Some(option) = options.next() {
-        let (name, mut value) = option
-            .split_once('=')
-            .map_or((&option[..], None), |(name, value)| (name, Some(value.to_owned())));
-        if let Some((_, own)) = OPTIONS.iter().find(|(theirs, _)| *theirs == name) {
-            return Err(format!("docker's {name} after -- would replace {own}: give {own} before --"));
-        }
-        if name != "--build-arg" {
-            rest.push(option.clone());
-            continue;
-        }
-        value = value.or_else(|| options.next().cloned());
-        let argument = value.unwrap_or_default();
-        // Without a value, docker takes that of the environment variable.
-        let (name, value) = argument.split_once('=').map_or_else(
-            || (&argument[..], variable(&argument)),
-            |(name, value)| (name, Some(value.to_owned())),
-        );
-        match (VARIABLES.iter().find(|known| **known == name), value) {
-            (Some(known), Some(value)) => given.push((known, format!("--build-arg {name}"), value)),
-            _ => rest.extend(["--build-arg".to_owned(), argument]),
+    for option in docker {
+        let name = option.split_once('=').map_or(&option[..], |(name, _)| name);
+        if OPTIONS.contains(&name) {
+            return Err(format!(
+                "docker's {name} after -- would replace that of cargo xtask image: give it before --"
+            ));
         }
     }
-    let mut chosen = Inputs { lock: lock.map(Utf8Path::to_owned), docker: rest };
+    let apart = docker.windows(2).filter(|pair| pair[0] == "--build-arg").map(|pair| &pair[1][..]);
+    let joined = docker.iter().filter_map(|option| option.strip_prefix("--build-arg="));
+    let arguments: Vec<(&str, &str)> = apart.chain(joined).filter_map(|text| text.split_once('=')).collect();
+    let mut inputs = Inputs::default();
     for name in VARIABLES {
-        let mut ways = given.iter().filter(|(given, ..)| *given == name).map(|(_, way, value)| {
-            // Docker's paths are relative to the context.
-            (way.as_str(), if name == LOCK { project::root().join(value) } else { value.into() })
-        });
-        let option = (name == LOCK).then_some(lock).flatten().map(|lock| ("--lock", lock.to_owned()));
-        let Some(first) = option.or_else(|| ways.next()) else { continue };
-        if let Some(other) = ways.find(|way| !same(&way.1, &first.1)) {
-            let ((first, one), (second, two)) = (first, other);
+        // Docker's paths are relative to the context.
+        let value = |text: &str| if name == LOCK { project::root().join(text) } else { text.into() };
+        let option = lock.filter(|_| name == LOCK).map(|lock| ("--lock".to_owned(), lock.to_owned()));
+        let set = variable(name).filter(|text| !text.is_empty());
+        let set = set.map(|text| (format!("{name} in the environment"), value(&text)));
+        let given = arguments.iter().filter(|(given, _)| *given == name);
+        let given = given.map(|(_, text)| (format!("--build-arg {name}"), value(text)));
+        let mut ways = option.into_iter().chain(set).chain(given);
+        let Some((first, one)) = ways.next() else { continue };
+        if let Some((second, two)) = ways.find(|(_, two)| !same(&one, two)) {
             return Err(format!(
                 "{first} and {second} contradict each other, {one} and {two}: give one of them"
             ));
         }
         if name == LOCK {
-            chosen.lock = Some(first.1);
+            inputs.lock = Some(one);
         } else {
-            chosen.docker.extend(["--build-arg".to_owned(), format!("{name}={}", first.1)]);
+            inputs.options.push(format!("--build-arg={name}={one}"));
         }
     }
-    Ok(chosen)
+    Ok(inputs)
 }
 
 /// True for equal values, and for two paths of one file.
@@ -112,7 +95,7 @@ mod tests {
 
     fn lock_of(lock: Option<&str>, variables: &[(&str, &str)], docker: &[&str]) -> Option<Utf8PathBuf> {
         let inputs = choose_from(lock, variables, docker).unwrap();
-        assert_eq!(inputs.docker, [""; 0]);
+        assert_eq!(inputs.options, [""; 0]);
         inputs.lock
     }
 
@@ -155,10 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn other_options_reach_docker_as_they_are() {
-        let docker = ["--no-cache", "--build-arg", "OTHER=1", "--build-arg", "EMPTY", "--tag", "x"];
+    fn a_value_of_the_environment_is_a_build_argument() {
+        let docker = ["--no-cache", "--build-arg", "OTHER=1", "--build-arg", "MODELS_DIR", "--tag", "x"];
         let inputs = choose_from(None, &[("RUNTIME_IMAGE", "mine"), ("MODELS_DIR", "")], &docker).unwrap();
-        let expected = [&docker[..], &["--build-arg", "RUNTIME_IMAGE=mine"]].concat();
-        assert_eq!(inputs.docker, expected);
+        assert_eq!(inputs, Inputs { lock: None, options: vec!["--build-arg=RUNTIME_IMAGE=mine".to_owned()] });
     }
 }

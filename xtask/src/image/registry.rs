@@ -6,12 +6,10 @@
 
 use provision::cli::units;
 
-use super::layers::Layer;
-
 const MIB: u64 = 1 << 20;
 const GHCR_LAYER: u64 = 10_000_000_000;
 
-/// The registries and the largest layer that each accepts, in bytes.
+/// The registries and the largest layer that each accepts, in bytes, the smallest first.
 const LIMITS: [(&str, u64); 3] =
     [("ghcr.io", GHCR_LAYER), ("ECR Public", 10_000 * MIB), ("ECR private", 52_000 * MIB)];
 
@@ -22,10 +20,25 @@ const GHCR_SECONDS: u64 = 10 * 60;
 const FAST_UPLOAD: u64 = 5_000_000;
 
 /// The warnings for a push of these layers.
-pub(crate) fn warnings(layers: &[Layer]) -> Vec<String> {
+pub(crate) fn warnings(layers: &[(&str, u64)]) -> Vec<String> {
+    let too_large = |(name, size): &(&str, u64)| {
+        let (refuse, accept) = LIMITS.split_at(LIMITS.partition_point(|(_, limit)| limit < size));
+        let elsewhere = match accept {
+            [] => "push to a registry of your own".to_owned(),
+            accept => format!("push to another registry, such as {}", names(accept)),
+        };
+        (!refuse.is_empty()).then(|| {
+            format!(
+                "{name} ({}) exceeds the largest layer of {}: {elsewhere}, or build --target runtime, which \
+                 downloads the models at container start",
+                units::bytes(*size),
+                names(refuse),
+            )
+        })
+    };
     let mut warnings: Vec<_> = layers.iter().filter_map(too_large).collect();
-    let largest = layers.iter().filter(|layer| layer.size <= GHCR_LAYER).max_by_key(|layer| layer.size);
-    if let Some(Layer { name, size }) = largest
+    let largest = layers.iter().filter(|(_, size)| *size <= GHCR_LAYER).max_by_key(|(_, size)| size);
+    if let Some((name, size)) = largest
         && size / GHCR_SECONDS > FAST_UPLOAD
     {
         warnings.push(format!(
@@ -38,33 +51,17 @@ pub(crate) fn warnings(layers: &[Layer]) -> Vec<String> {
     warnings
 }
 
-fn too_large(layer: &Layer) -> Option<String> {
-    let names = |accepts: bool| {
-        let registries = LIMITS.iter().filter(|(_, limit)| (layer.size <= *limit) == accepts);
-        let names = registries.map(|(name, limit)| format!("{name} ({})", units::bytes(*limit)));
-        names.collect::<Vec<_>>().join(" or ")
-    };
-    let (refuse, accept) = (names(false), names(true));
-    let elsewhere = match accept.as_str() {
-        "" => "push to a registry of your own".to_owned(),
-        accept => format!("push to another registry, such as {accept}"),
-    };
-    (!refuse.is_empty()).then(|| {
-        format!(
-            "{} ({}) exceeds the largest layer of {refuse}: {elsewhere}, or build --target runtime, which downloads \
-             the models at container start",
-            layer.name,
-            units::bytes(layer.size),
-        )
-    })
+fn names(limits: &[(&str, u64)]) -> String {
+    let names = limits.iter().map(|(name, limit)| format!("{name} ({})", units::bytes(*limit)));
+    names.collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn layer(size: u64) -> Layer {
-        Layer { name: "unet".to_owned(), size }
+    fn layer(size: u64) -> (&'static str, u64) {
+        ("unet", size)
     }
 
     #[test]
