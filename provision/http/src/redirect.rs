@@ -16,19 +16,21 @@ pub(crate) const MAX_HOPS: usize = 10;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
     /// It leads from https to http.
-    #[error("it redirects from https to http, which is never followed")]
+    #[error("it redirects from https to http, which is never followed; give another URL of the file")]
     Downgrade,
     /// It has no usable `Location`.
     #[error("it redirects, but to no usable URL: {0}")]
     Location(String),
     /// It leads from a public address to a private one.
-    #[error("a public host redirects to a private address ({host}), which is never followed")]
+    #[error(
+        "a public host redirects to a private address ({host}), which is never followed; if the file is yours, give its URL there"
+    )]
     Private {
         /// The private host.
         host: String,
     },
     /// The chain is longer than ten hops, or a circle.
-    #[error("it redirects more than {MAX_HOPS} times")]
+    #[error("it redirects more than {MAX_HOPS} times; give another URL of the file")]
     TooMany,
 }
 

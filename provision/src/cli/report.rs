@@ -99,7 +99,10 @@ pub fn check(path: &Utf8Path) -> Result<(Destination, &str), Failure> {
         .ok_or_else(|| Failure::new(Code::Usage, format!("--report {path} is not a file's path")))?;
     let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     let directory = Destination::open(directory)?.ok_or_else(|| {
-        Failure::new(Code::Usage, format!("--report: the directory {directory} does not exist"))
+        Failure::new(
+            Code::Usage,
+            format!("--report: the directory {directory} does not exist; create it, or give another path"),
+        )
     })?;
     match directory.root().find(name)?.obstacle() {
         Some(what) => Err(Failure::new(Code::Usage, format!("--report {path} is {what}, not a file"))),

@@ -103,10 +103,10 @@ pub enum LockfileErrorKind {
         total: u128,
     },
     /// A text larger than any lock.
-    #[error("the lock is larger than {} MiB, which no list of models is", super::MAX_BYTES >> 20)]
+    #[error("the lock is larger than {} MiB; split it into several locks", super::MAX_BYTES >> 20)]
     TooLarge,
     /// A text of more keys and values than any list of models.
-    #[error("the lock has more keys and values than any list of models")]
+    #[error("the lock has more keys and values than are read; split it into several locks")]
     TooMuch,
     /// Bytes that are not UTF-8.
     #[error("the lock is not UTF-8 text")]

@@ -31,7 +31,7 @@ pub enum SelectError {
         known: String,
     },
     /// Patterns and groups that exclude each other.
-    #[error("none of the models named belongs to the groups named")]
+    #[error("none of the models named belongs to the groups named; leave the models or the groups out")]
     Nothing,
 }
 

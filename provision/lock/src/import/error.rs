@@ -19,7 +19,7 @@ pub enum ImportError {
         problem: String,
     },
     /// The list is too large.
-    #[error("{} is larger than {} MiB, the limit for a list of models", TerminalText(list), MAX_LIST >> 20)]
+    #[error("{} is larger than {} MiB, the limit for a list of models; split it", TerminalText(list), MAX_LIST >> 20)]
     TooLarge {
         /// The list's name.
         list: String,
@@ -95,7 +95,7 @@ pub enum ImportError {
         most: usize,
     },
     /// A shell script without a download.
-    #[error("{}: no download found in this script", TerminalText(list))]
+    #[error("{}: no download found in this script; add its files with `lock add SOURCE`", TerminalText(list))]
     NoDownload {
         /// The list's name.
         list: String,

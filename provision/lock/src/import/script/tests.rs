@@ -358,7 +358,7 @@ fn a_script_without_a_download_is_one_line() {
         &format!("#!/bin/sh\n{long}"),
     ] {
         let error = read_text(text).unwrap_err();
-        assert_eq!(error.to_string(), "script.sh: no download found in this script");
+        assert!(error.to_string().starts_with("script.sh: no download found in this script"), "{error}");
     }
     let list = list(
         "#!/bin/sh\ncurl -s -o /dev/null https://h.example/ready\nwget -O /tmp/a.deb \"$DEB_URL\"\n\
