@@ -35,7 +35,7 @@
 //!       → part/hash_from_disk → part/verified → install → local_install
 //!       → part/copy → part/copy_pieces → part/orphans, local_install
 //!       → part/orphans → part/leftovers
-//!       → part/unpinned
+//!       → part/closed, part/unpinned
 //! directory → destination_lock/network_fs
 //! destination_lock/lease, destination_lock/network_fs, destination → destination_lock/flock → destination_lock/nested
 //! destination, source_file → durability, layer_tree

@@ -18,11 +18,12 @@
 //! fails: the journal is removed, then the part, and every later operation returns the same error.
 //!
 //! # Files
-//! `part_file` is the part itself, `resume` opens it again, `journal_file` writes its journal, `hasher` follows with
-//! the digest, and `verified` ends it. `copy` fills it from this machine, `orphans` from parts of other processes.
-//! `unpinned` is a part of unknown digest. `leftovers` finds parts whose runs have ended. The header of `lib.rs` has
-//! the order of their imports.
+//! `part_file` is the part itself, `resume` opens it again, `closed` estimates and removes one, `journal_file` writes
+//! its journal, `hasher` follows with the digest, and `verified` ends it. `copy` fills it from this machine, `orphans`
+//! from parts of other processes. `unpinned` is a part of unknown digest. `leftovers` finds parts whose runs have
+//! ended. The header of `lib.rs` has the order of their imports.
 
+mod closed;
 mod copy;
 mod copy_pieces;
 mod hash_from_disk;

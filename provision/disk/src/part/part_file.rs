@@ -12,19 +12,18 @@ use camino::Utf8PathBuf;
 use rustix::fs::FlockOperation;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::journal_file::{JournalFile, MAX_JOURNAL_BYTES};
-use super::names::{FileNames, PartNames};
+use super::journal_file::JournalFile;
+use super::names::FileNames;
 use super::options::PartOptions;
 use super::piece_state::{Pieces, WrongPiece};
-use super::resume::{ResumeState, claimed_pieces, lock_existing, open_locked, verify_journal};
+use super::resume::{ResumeState, claimed_pieces, open_locked, verify_journal};
 use super::running_digest::RunningDigest;
 use crate::crc_ranges::{CrcRanges, checksum};
 use crate::destination::Destination;
 use crate::destination_lock::lease::LockLease;
-use crate::directory::{Directory, Found};
+use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::FileId;
-use crate::source_file::{SourceFile, Unreadable};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
 use provision_core::journal::{self, Reach};
@@ -177,86 +176,6 @@ impl PartFile {
             drop(journal);
         }
         Ok(part)
-    }
-
-    /// The number of bytes that a run with this list could resume from, verified by reading. Changes nothing, for a dry
-    /// run. Zero if there is no part.
-    pub fn resumable_bytes(
-        destination: &Destination,
-        model: &Model,
-        list: Option<&PieceList>,
-        mut keep_going: impl FnMut() -> bool,
-    ) -> Result<u64, StoreError> {
-        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
-        let names = FileNames::new(model, &PartNames::Shared);
-        let part = match SourceFile::in_directory(&directory, &names.part) {
-            Ok(Some(part)) => part,
-            // A run replaces what is not a file.
-            Ok(None) | Err(StoreError::NotAFile { .. }) => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        if let Some(list) = list {
-            let claimed = claimed_pieces(&part.file, list)
-                .map_err(StoreError::at("reading its extents", part.path()))?;
-            let pieces: Vec<usize> = claimed.iter().flat_map(|range| list.touching(range)).collect();
-            let threads = PartOptions::with_list(&PartNames::Shared, None).threads;
-            let wrong =
-                part.wrong_of(&pieces, list, (threads, Unreadable::IsWrong), &mut || Ok(keep_going()))?;
-            return Ok(claimed.len() - wrong.len());
-        }
-        match verify_journal(&part.file, &directory, &names, model, keep_going) {
-            Err(StoreError::NotAFile { .. }) => Ok(0),
-            verified => Ok(verified?.written.len()),
-        }
-    }
-
-    /// The number of bytes of `model` that its part may have, unverified. With a list, these are the bytes of the
-    /// pieces on the disk; without one, those that the journal lists.
-    pub fn claimed_bytes(
-        destination: &Destination,
-        model: &Model,
-        list: Option<&PieceList>,
-    ) -> Result<u64, StoreError> {
-        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
-        let names = FileNames::new(model, &PartNames::Shared);
-        if let Some(list) = list {
-            return match directory.open_file(&names.part) {
-                Ok(Some((file, _))) => claimed_pieces(&file, list)
-                    .map(|claimed| claimed.len())
-                    .map_err(StoreError::at("reading its extents", &directory.path().join(&names.part))),
-                Ok(None) | Err(StoreError::NotAFile { .. }) => Ok(0),
-                Err(error) => Err(error),
-            };
-        }
-        if !matches!(directory.find(&names.part)?, Found::File(_)) {
-            return Ok(0);
-        }
-        let bytes = match directory.read_small(&names.journal, journal::MAX_BYTES) {
-            Ok(bytes) => bytes.unwrap_or_default(),
-            Err(StoreError::NotAFile { .. }) => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        Ok(journal::parse(&bytes, &model.sha256, model.size).iter().map(|record| record.range.len()).sum())
-    }
-
-    /// An upper limit for the journal's size while `rest` bytes are downloaded. The journal gets a line for each
-    /// connection at each interval; a file that is downloaded by one request gets none.
-    pub fn max_journal_bytes(size: u64, rest: u64) -> u64 {
-        if size > provision_core::schedule::MIN_CLAIM { (rest / 256).min(MAX_JOURNAL_BYTES) } else { 0 }
-    }
-
-    /// Removes the part of `model` with its journal, if there is one and no process works on it.
-    ///
-    /// # Errors
-    /// [`StoreError::PartBusy`] if a process does, such as a run whose destination lies above or below this one.
-    pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
-        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
-        let names = FileNames::new(model, &PartNames::Shared);
-        let _lock = lock_existing(&directory, &names.part)?;
-        directory.remove(&names.temporary)?;
-        directory.remove(&names.journal)?;
-        directory.remove(&names.part)?;
-        Ok(())
     }
 
     /// The number of bytes in the part.
