@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::error::{FetchError, first_few};
+use super::error::{FetchError, NAMED};
 use super::job::{FetchConfig, Job};
 use super::local_sources::{LocalSources, OtherCache};
 use super::plan::{Item, Plan, Planner, announce, planned, to_fetch};
@@ -18,6 +18,7 @@ use crate::piece_lists::PieceLists;
 use crate::transfer::FileError;
 use provision_core::event::{Event, FileIndex, Outcome};
 use provision_core::lockfile::Model;
+use provision_core::shortened_list::shortened_list;
 use provision_disk::{self, Destination, PartNames, StoreError};
 
 /// Plans the job and reports the plan. Blocks.
@@ -124,7 +125,7 @@ pub(super) fn without_writing(
         .map(|(_, model)| model.path.as_str())
         .collect();
     if !missing.is_empty() {
-        let (count, total, names) = (missing.len(), job.models.len(), first_few(&missing));
+        let (count, total, names) = (missing.len(), job.models.len(), shortened_list(&missing, NAMED));
         return Err(FetchError::Unwritable { count, total, names, source: why });
     }
     warn_without_marker(&why, &*job.observer);

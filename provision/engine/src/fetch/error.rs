@@ -5,7 +5,11 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 
 use provision_core::lockfile::Model;
+use provision_core::shortened_list::shortened_list;
 use provision_disk::StoreError;
+
+/// The files that an error names.
+pub(super) const NAMED: usize = 8;
 
 /// A run that cannot start or continue. Failures of single files are in their [reports](super::FileReport).
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +70,5 @@ pub(super) fn refuse_offline(missing: &[(&Model, u64)]) -> Result<(), FetchError
     if missing.is_empty() {
         return Ok(());
     }
-    Err(FetchError::Offline { count: missing.len(), names: first_few(&missing) })
-}
-
-/// The first eight of `paths`, for a message.
-pub(super) fn first_few(paths: &[&str]) -> String {
-    let more = if paths.len() > 8 { ", …" } else { "" };
-    paths.iter().take(8).copied().collect::<Vec<_>>().join(", ") + more
+    Err(FetchError::Offline { count: missing.len(), names: shortened_list(&missing, NAMED) })
 }

@@ -1,4 +1,4 @@
-//! Where locks do nothing: parts that other processes left.
+//! Parts that other processes left, on volumes where locks do nothing.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
