@@ -83,7 +83,7 @@ pub struct SourceBytes {
 pub enum Event {
     /// Another run holds the destination; this one waits for it.
     Waiting {
-        /// The lock's path and what is known of its holder.
+        /// The lock's path and the known facts about its holder.
         holder: String,
     },
     /// The wait is over.

@@ -1,7 +1,7 @@
 //! The places of wanted pieces in other files, found by the pieces' digests.
 //!
-//! The index holds what is wanted: 72 bytes for each piece that a file lacks, however many other files there are. Their
-//! lists pass by one after the other. A piece has one place, the best that has passed: the file that had the name
+//! The index holds the wanted pieces: 72 bytes for each piece that a file lacks, however many other files there are.
+//! Their lists pass by one after the other. A piece has one place, the best that has passed: the file that had the name
 //! before, then a file in which it lies at the same offset, then the first file in the caller's order. So the result
 //! does not depend on the order in which the lists pass, and neighbours tend to come from one file. Pieces with equal
 //! bytes share the place of the first one: lists with a million equal pieces, such as zeros, take no more time than

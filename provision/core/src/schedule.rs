@@ -1,7 +1,7 @@
 //! [`Schedule`]: a pure state machine that assigns byte ranges to connections.
 //!
-//! It has no I/O, clock or randomness. The caller passes the time (a [`Duration`] since the run began) and what
-//! arrived, and receives the next claim. So tests simulate the whole policy over any speed and failure.
+//! It has no I/O, clock or randomness. The caller passes the time (a [`Duration`] since the run began) and the number
+//! of bytes that arrived, and receives the next claim. So tests simulate the whole policy over any speed and failure.
 //!
 //! # Glossary
 //! | term | meaning |

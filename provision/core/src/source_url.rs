@@ -32,7 +32,7 @@ struct More {
     written: Option<Box<str>>,
 }
 
-/// An object of an S3-compatible bucket, with what its address says about the endpoint.
+/// An object of an S3-compatible bucket, with the facts about the endpoint in its address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BucketObject {
     /// The bucket's name.

@@ -309,7 +309,7 @@ impl Destination {
         match confined::open_directory(self.mode, base.handle(), path) {
             Ok(handle) => return Ok(Some(Directory::new(handle, base.path().join(path)))),
             Err(Errno::NOENT) if !create => return Ok(None),
-            // One component at a time: creates what is missing, and can name an obstacle.
+            // One component at a time: creates missing directories, and can name an obstacle.
             Err(_) => {}
         }
         let mut at: Option<Directory> = None;

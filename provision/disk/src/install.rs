@@ -126,7 +126,7 @@ pub(crate) fn rename_durably(
     })
 }
 
-/// Checks that an install may replace what is at `name`: a regular file, or a symlink that does not lead to the bytes.
+/// Checks that an install may replace the file at `name`: a regular file, or a symlink that does not lead to the bytes.
 /// Returns true if there is something to replace.
 fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreError> {
     let found = directory.find(name)?;

@@ -135,7 +135,7 @@ fn read_chain(parent: &Directory, name: &str, path: &Utf8Path) -> Result<(Link, 
     for _ in 0..LONGEST_CHAIN {
         let stat = match rustix::fs::statat(parent.handle(), at.as_std_path(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => stat,
-            // The caller opens it, and sees what it is.
+            // The caller opens it, and sees its kind.
             Ok(_) | Err(Errno::NOENT) if first.is_some() => break,
             Ok(_) => return Err(StoreError::LinkAppeared { path: path.to_owned() }),
             Err(error) => return Err(failed(error)),

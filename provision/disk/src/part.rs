@@ -1,4 +1,4 @@
-//! Part files: a model's bytes while they arrive, with a journal of what is on disk.
+//! Part files: a model's bytes while they arrive, with a journal of the bytes on disk.
 //!
 //! Connections write in parallel: each write is a `pwrite` at its own place, without a lock and without a seek. A short
 //! lock guards the bookkeeping only: which bytes are written, which of them the journal lacks, and the running digest.

@@ -1,6 +1,6 @@
 //! The cache: files by their digest, shared by projects and builds.
 //!
-//! | name | what |
+//! | name | content |
 //! |---|---|
 //! | `sha256/a7/a70580f0…` | an object: a file that had this digest when it was installed |
 //! | `sha256/a7/.a70580f0….part` and `.journal` | an object that is being downloaded |

@@ -6,11 +6,11 @@
 //! 3. `Opened::plan` decides for each file: present, on this machine, resumable or missing. A file that the marker does
 //!    not list is hashed. Piece lists of missing files are fetched, before their parts are opened.
 //! 4. `Planned::check` compares the space that the plan needs with the free space, before the first byte.
-//! 5. `Planned::fill_locally` removes the marker, durably, if a listed file changes. Then it installs what the baked
-//!    directory, the cache and other programs' stores have.
+//! 5. `Planned::fill_locally` removes the marker, durably, if a listed file changes. Then it installs the files that
+//!    the baked directory, the cache and other programs' stores have.
 //! 6. `FilledLocally::download` copies the pieces of missing files that other files of this machine have, and transfers
 //!    the rest, into the cache if there is one, under the cache's lock. Then it copies files with equal bytes.
-//! 7. `Downloaded::finish` keeps the piece lists of what is installed. It writes the marker, last, and only if every
+//! 7. `Downloaded::finish` keeps the piece lists of the installed files. It writes the marker, last, and only if every
 //!    file of the run is right.
 //!
 //! Each step consumes the state before it, so no step can run twice or out of order. `provision ensure`, which starts a

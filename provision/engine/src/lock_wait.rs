@@ -37,7 +37,7 @@ pub enum LockWait<T = Locks> {
     Acquired(T),
     /// A lock is still held by another run.
     TimedOut {
-        /// The lock's path and what is known of its holder.
+        /// The lock's path and the known facts about its holder.
         holder: String,
         /// The time that this run waited.
         waited: Duration,

@@ -288,7 +288,7 @@ impl Marker {
         let root = destination.root();
         let mut markers = Vec::new();
         for name in root.names()? {
-            // Models may lie in the root, too: only what looks like a marker is read.
+            // Models may lie in the root, too: only a file that begins like a marker is read.
             if root.begins_with(&name, START).unwrap_or(false) {
                 let marker = Self::load(destination, &name);
                 if !marker.is_empty() || !marker.former.is_empty() {

@@ -23,7 +23,7 @@ pub(crate) struct Buckets(Mutex<Known>);
 pub(crate) struct Known {
     /// The seconds that a host's clock is ahead of this machine's, by its authority.
     pub(crate) ahead: HashMap<String, i64>,
-    /// The regions that differ from what was configured, by the endpoint that an address names, and by bucket.
+    /// The regions that differ from the configured one, by the endpoint that an address names, and by bucket.
     pub(crate) regions: HashMap<(Option<Url>, String), String>,
     /// The keys of the last signature.
     pub(crate) keys: Option<S3Credentials>,

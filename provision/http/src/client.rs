@@ -1,4 +1,4 @@
-//! The HTTP client: the configuration of a run, and what all its requests share.
+//! The HTTP client: the configuration of a run, and the state that all its requests share.
 //!
 //! An [`HttpClient`] holds the credentials, proxies, certificates and registry tokens of a run. `request_rules` has the
 //! rules of its requests, `connection` and `api` send them.

@@ -1,8 +1,8 @@
 //! HTTP: requests, answers and bodies.
 //!
-//! An [`HttpClient`] holds what all requests of a run share: credentials, proxies, certificates, time limits. A
-//! [`Connection`] is one TCP stream at a time, so the schedule knows whose speed it measures. `response` validates an
-//! answer's head against the request before a byte of the body is used.
+//! An [`HttpClient`] holds the settings that all requests of a run share: credentials, proxies, certificates, time
+//! limits. A [`Connection`] is one TCP stream at a time, so the schedule knows whose speed it measures. `response`
+//! validates an answer's head against the request before a byte of the body is used.
 //!
 //! HTTP/1.1 only: the streams of one HTTP/2 connection share one window and one core. `If-Range` is never sent: the
 //! answer has a validator anyway, and `If-Range` would only turn a usable part into a whole body (faults 17 and 18).

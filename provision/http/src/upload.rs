@@ -116,7 +116,7 @@ pub struct Upload<'a> {
     pub query: &'a [(&'a str, &'a str)],
     /// Makes the body.
     pub body: Option<&'a (dyn Fn() -> UploadBody + Send + Sync)>,
-    /// The statuses, besides 2xx, of which the caller knows what they mean.
+    /// The statuses, besides 2xx, that the caller handles itself.
     pub known: &'a [u16],
 }
 

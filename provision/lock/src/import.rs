@@ -9,7 +9,7 @@
 //! | pget's list | an address and a path on each line |
 //! | addresses | one on each line, or short forms such as `hf:…` |
 //! | a shell script or Dockerfile | arrays of addresses, and lines with `wget`, `curl`, `aria2c`, `hf download` |
-//! | `sha256sum`'s output | digests, for what other lists name |
+//! | `sha256sum`'s output | digests, for files of other lists |
 //!
 //! A workflow may be inside a picture or video. The format is detected from the content. A list is checked like typed
 //! input: an address that is no source, a line that does not fit the format, a hash of another kind, or a name without

@@ -70,7 +70,7 @@ pub fn write(directory: &Utf8Path, digest: &Sha256, list: &[u8], is_named: bool)
 /// place of their directory leads to lists that locks elsewhere may name: then there are none.
 ///
 /// # Errors
-/// A directory or a lock cannot be read: then it is unknown what it names.
+/// A directory or a lock cannot be read, so the lists that it names are unknown.
 pub fn unnamed(lock: &Utf8Path, before: SystemTime) -> Result<Vec<Utf8PathBuf>, UnreadableError> {
     let directory = directory_of(lock);
     let unreadable = |error| UnreadableError { path: directory.clone(), is_lock: false, error };

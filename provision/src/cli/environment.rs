@@ -95,7 +95,7 @@ fn s3_keys() -> &'static Arc<aws::Chain> {
     KEYS.get_or_init(|| Arc::new(aws::Chain::new(Box::new(variable), Box::new(SystemTime::now))))
 }
 
-/// Reads the files with logins. [`origin`] uses what they hold now.
+/// Reads the files with logins. [`origin`] uses their present contents.
 pub fn keep_logins() {
     for (file, path) in [(&HUB_TOKEN, hub_token_path()), (&NETRC, netrc_path())] {
         let _ = path.map(|path| login(file, &path));

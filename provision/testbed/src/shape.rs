@@ -72,7 +72,8 @@ impl Pacer {
 
     /// The part of `wanted` that may be sent now, or the wait before the next call.
     ///
-    /// A piece is what the rate gives in 20 ms, and at least 4 KiB: so the speed is smooth, and system calls stay few.
+    /// A piece has the bytes of 20 ms at this rate, and at least 4 KiB. So the speed is smooth, and system calls stay
+    /// few.
     pub(crate) fn allow(&self, wanted: usize, now: Instant) -> Result<usize, Duration> {
         let Some(rate) = self.rate else { return Ok(wanted) };
         let earned = (rate as f64 * (now - self.since).as_secs_f64()) as u64;

@@ -1,6 +1,6 @@
 //! Keys that may be ignored: those that begin with `hint-`, in the lock and in its models.
 //!
-//! Every other unknown key is an error, because a set that lacks what the key asks for could look complete. Serde's own
+//! Every other unknown key is an error, because a set could look complete although the key asks for more. Serde's own
 //! ways do not fit: `flatten` loses the positions of values, and an unknown key that is found after its value has the
 //! position of the whole table. So a deserializer of structs lies between the format and the derived code, and leaves
 //! the hints out.

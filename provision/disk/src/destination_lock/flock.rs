@@ -37,7 +37,7 @@ pub enum Acquire<T = DestinationLock> {
     Held(String),
 }
 
-/// Repeated attempts of one run. Remembers what it observed of a holder on another machine.
+/// Repeated attempts of one run. Remembers its observations of a holder on another machine.
 #[derive(Debug, Default)]
 pub struct LockAttempt {
     watch: Option<HolderWatch>,

@@ -26,7 +26,7 @@ impl PartFile {
         let names = FileNames::new(model, &PartNames::Shared);
         let part = match SourceFile::in_directory(&directory, &names.part) {
             Ok(Some(part)) => part,
-            // A run replaces what is not a file.
+            // A run replaces anything but a file.
             Ok(None) | Err(StoreError::NotAFile { .. }) => return Ok(0),
             Err(error) => return Err(error),
         };

@@ -76,8 +76,8 @@ impl PartFile {
         self.copy_pieces_by(CopyMethod::Kernel, copies, step)
     }
 
-    /// Copies what is missing from a file that should have the same bytes, piece by piece. A file of which no sample is
-    /// right is another one, and not read to its end.
+    /// Copies the missing pieces from a file that should have the same bytes. A file of which no sample is right is
+    /// another one, and not read to its end.
     ///
     /// # Errors
     /// [`CopyError::Source`] if no sample is right because they cannot be read.

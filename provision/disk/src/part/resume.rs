@@ -31,7 +31,7 @@ pub(super) struct ResumeState {
     pub(super) hashed: u64,
 }
 
-/// Reads what the journal lists, and keeps the records whose checksum matches.
+/// Reads the ranges that the journal lists, and keeps the records whose checksum matches.
 pub(super) fn verify_journal(
     file: &File,
     directory: &Directory,

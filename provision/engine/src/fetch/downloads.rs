@@ -75,7 +75,7 @@ impl Collector<'_> {
             return None;
         }
         let go_on = || !*self.interrupted.borrow();
-        // The transfer opens it again, and reports what is wrong with it.
+        // The transfer opens it again, and reports the failure.
         let options = PartOptions::with_list(self.part_names, list);
         let part = PartFile::resume(self.destination, model, options, go_on).ok()?;
         (part.held() > 0).then(|| Box::new(part))

@@ -24,7 +24,7 @@ pub enum FetchError {
         waited.as_secs()
     )]
     Busy {
-        /// The lock's path and what is known of its holder.
+        /// The lock's path and the known facts about its holder.
         holder: String,
         /// The time that this run waited.
         waited: Duration,

@@ -138,7 +138,7 @@ impl LocalCopier<'_> {
         CopyOutcome::Reused(installed, candidate.path, stores.name(store))
     }
 
-    /// Reports a candidate that cannot be read or is wrong, and keeps what is right of it.
+    /// Reports a candidate that cannot be read or is wrong, and keeps its right pieces.
     fn refuse(&self, target: &mut Target<'_>, candidate: &Candidate, file: SourceFile, error: CopyError) {
         let (index, model) = (target.index, target.model);
         let is_compared = matches!(error, CopyError::Pieces { .. });

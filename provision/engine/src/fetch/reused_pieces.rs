@@ -318,8 +318,8 @@ impl<'a> PieceReuse<'a> {
         Ok(())
     }
 
-    /// Copies what a file lacks from `source`, which should have been this file, and of which the ranges `wrong` are
-    /// known to be wrong.
+    /// Copies the missing pieces of a file from `source`, which should have been this file. The ranges `wrong` of
+    /// `source` are known to be wrong.
     fn copy_at_own_offsets(
         &self,
         file: &mut Lacking<'_>,
@@ -352,7 +352,7 @@ impl<'a> PieceReuse<'a> {
         self.copy(file, &rest, |_, _| true)
     }
 
-    /// Copies pieces into the file's part, a batch at a time. `go_on` gets each batch, and what was right.
+    /// Copies pieces into the file's part, a batch at a time. `go_on` gets each batch, and its right pieces.
     fn copy(
         &self,
         file: &mut Lacking<'_>,

@@ -148,7 +148,7 @@ struct Failure {
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
-        // A bucket whose keys may not list it answers 403 for what is not there.
+        // A bucket whose keys may not list it answers 403 for an object that is not there.
         let is_absence = match &error {
             RequestError::Missing { .. } => true,
             RequestError::Refused { status, .. } => *status == 403,

@@ -64,7 +64,7 @@ pub enum PushError {
         /// The address.
         url: SourceUrl,
     },
-    /// The store refuses what it was given, for its own reason.
+    /// The store refuses the request, for its own reason.
     #[error("{store} answered {status} to {what}{}; see the store's own log", in_brackets(.why))]
     Rejected {
         /// The store.

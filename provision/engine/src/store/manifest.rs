@@ -12,7 +12,7 @@ use provision_core::lockfile::Model;
 /// The manifest's media type.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// The media types of layers: a model, and what belongs to one.
+/// The media types of layers: a model, and a file that belongs to one.
 const WEIGHT: &str = "application/vnd.cncf.model.weight.v1.raw";
 const LIST: &str = "application/vnd.cncf.model.weight.config.v1.raw";
 

@@ -5,7 +5,7 @@
 //! warning. Docker's registry 2.8 loses one whenever a part is cut. A part takes less than a proxy waits, by the
 //! measured speed.
 //!
-//! At the end a manifest holds the files, since a garbage collection removes what no manifest names.
+//! At the end a manifest holds the files, since a garbage collection removes blobs that no manifest names.
 
 use std::time::{Duration, Instant};
 

@@ -149,7 +149,7 @@ impl Sink {
         }
     }
 
-    /// Replaces the error by the content of the answer's body, if its first bytes tell what it is.
+    /// Replaces the error by the content of the answer's body, if its first bytes identify it.
     fn explained(&self, error: ClaimError) -> ClaimError {
         let ClaimError::Request(RequestError::Response { url, prefix, .. }) = &error else {
             return error;

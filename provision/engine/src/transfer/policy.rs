@@ -148,7 +148,7 @@ pub(super) struct FilePolicy {
     offline: bool,
     /// The file has a piece list, which decides on each piece.
     has_pieces: bool,
-    /// Each time that a piece was wrong: the source that sent all of it, if one did, and the digest of what came.
+    /// Each time that a piece was wrong: the source that sent all of it, if one did, and the digest of its bytes.
     wrong_pieces: BTreeMap<usize, Vec<(Option<usize>, Sha256)>>,
 }
 

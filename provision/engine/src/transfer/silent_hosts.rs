@@ -1,8 +1,8 @@
 //! Hosts that give no answer, and their failures in a row, over all files (fault 98).
 //!
-//! A file that fails at such a host takes over the host's row: four files cost what one costs. The head of an answer,
-//! also of a redirect, ends the row. During the wait after a failure no other failure counts, however many files meet
-//! it.
+//! A file that fails at such a host takes over the host's row, so four files cost no more time than one. The head of an
+//! answer, also of a redirect, ends the row. During the wait after a failure no other failure counts, however many
+//! files meet it.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -104,7 +104,7 @@ impl UnpinnedParts {
         Ok(Self { place, locks, observer, stored: Mutex::default() })
     }
 
-    /// The most bytes of a file of unknown length: nine tenths of the free space, and what the cache may have. So a
+    /// The most bytes of a file of unknown length: nine tenths of the free space, within the limit of the cache. So a
     /// stream without an end leaves room on the disk.
     pub(super) fn most_unsized(
         &self,

@@ -28,7 +28,7 @@ use crate::auth::registries::repository;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
-/// The scope of a token: a registry, one of its repositories, and what the token is for.
+/// The scope of a token: a registry, one of its repositories, and the allowed actions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Scope {
     registry: String,

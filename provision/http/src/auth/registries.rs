@@ -24,7 +24,7 @@ pub trait RegistryLogins: fmt::Debug + Send + Sync {
 /// The answer of the place for a repository.
 pub(crate) type LoginLookup = Result<Option<Credential>, String>;
 
-/// The lookup, and what it has found. Clones share it.
+/// The lookup, and its answers. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     place: Option<Arc<dyn RegistryLogins>>,

@@ -54,7 +54,7 @@ impl AddRequest {
         }
     }
 
-    /// The same with the folder for what nothing else places. A list's bare name is such a file, too.
+    /// The same with the folder for files that nothing else places. A list's bare name is such a file, too.
     #[must_use]
     pub fn with_folder(mut self, folder: Option<String>) -> Self {
         if folder.is_some() && !self.is_typed {

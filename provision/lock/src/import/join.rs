@@ -66,7 +66,7 @@ enum Key {
     Source(Source, String),
 }
 
-/// A file, with what the lists say about it.
+/// A file, with the statements of the lists about it.
 struct File {
     /// The destination, or the name if that is not known.
     path: String,

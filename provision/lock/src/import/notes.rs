@@ -1,6 +1,6 @@
 //! Links in a workflow's notes, and in any other text of a widget: Markdown, or bare addresses.
 //!
-//! A link counts if it is a model's file. Its folder is what the note says of it: words on its line or in its paragraph
+//! A link counts if it is a model's file. The note names its folder: by words on its line or in its paragraph
 //! (`ComfyUI/models/loras`), or else the heading above it (`**vae**`). A drawing of the directories that has the file
 //! adds the directories below, and counts alone where no words are. Without any, it is the folder of the loader that
 //! names the file.
@@ -112,7 +112,7 @@ fn links_of(note: &str) -> Vec<Link<'_>> {
             // The drawing was read before.
         } else if let Some(directory) = directory {
             if links.len() == paragraph.first {
-                // It is about what follows.
+                // It is about the following lines.
                 current = Some(Heading { level: 7, directory: Some(directory) });
             } else {
                 paragraph.said = Some((links.len(), directory));
@@ -204,7 +204,7 @@ fn is_below(drawn: &str, said: &str) -> bool {
     loader_folders::today(folder) == loader_folders::today(said) && below.starts_with(said_below)
 }
 
-/// A line that heads what follows: with `#`, in bold at its beginning, or the name of a folder alone.
+/// A line that heads the following ones: with `#`, in bold at its beginning, or the name of a folder alone.
 fn heading(line: &str) -> Option<Heading> {
     let line = line.trim();
     let level = line.bytes().take_while(|byte| *byte == b'#').count();

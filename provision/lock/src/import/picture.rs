@@ -1,5 +1,5 @@
-//! Workflows inside pictures and videos: `ComfyUI` writes the workflow and the prompt (its API format) into what it
-//! saves.
+//! Workflows inside pictures and videos: `ComfyUI` writes the workflow and the prompt (its API format) into the files
+//! that it saves.
 //!
 //! | file | place |
 //! |---|---|

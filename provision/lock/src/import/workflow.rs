@@ -3,7 +3,7 @@
 //! one list of `models` at the top instead. The JSON parser bounds the depth of subgraphs in subgraphs.
 //!
 //! A node may also name a file in its widgets without an address. Such files are listed as unused; otherwise the set
-//! would look complete. Links in notes are kept apart, because a note is no statement about what the workflow needs.
+//! would look complete. Links in notes are kept apart, because a note is no statement about the workflow's needs.
 
 use serde_json::Value;
 

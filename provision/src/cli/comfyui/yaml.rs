@@ -180,7 +180,7 @@ impl<'t> Reader<'t> {
                 return self.anchors.get(&anchor).cloned().ok_or_else(undefined);
             }
             Event::Scalar(text, style, anchor, tag) => {
-                // A tag such as `!!bool` says what a plain scalar's text says.
+                // A tag such as `!!bool` repeats a plain scalar's own type.
                 let is_value = |tag: &Tag| tag.is_yaml_core_schema() && tag.suffix != "str";
                 let is_plain = tag.map_or(style == ScalarStyle::Plain, |tag| is_value(&tag));
                 (Kind::Text { text: text.into_owned(), is_plain }, anchor)

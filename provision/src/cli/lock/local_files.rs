@@ -106,7 +106,7 @@ pub(super) fn code_of(state: &FileState) -> Code {
     if matches!(state, FileState::Unreadable(_)) { Code::Disk } else { Code::Integrity }
 }
 
-/// The problem of a model's file, and the way out. `again` is what to do after it. A marker may vouch for a wrong file
+/// The problem of a model's file, and the way out. `again` is the step after it. A marker may vouch for a wrong file
 /// that is not `distrusted`.
 pub(super) fn refusal(model: &Model, state: &FileState, distrusted: bool, again: &str) -> String {
     let what = verify::describe(model, state);

@@ -17,7 +17,7 @@ pub(crate) struct RemoveArgs {
     #[arg(value_name = "MODEL", required_unless_present = "groups")]
     models: Vec<String>,
     /// Only models of this group (repeatable)
-    // Without the variable of `Choice`, which is set for fetches and must not choose what is removed.
+    // Without the variable of `Choice`, which is set for fetches and must not choose models to remove.
     #[arg(long = "group", alias = "only", value_name = "GROUP", value_delimiter = ',')]
     groups: Vec<String>,
     /// The lock.

@@ -240,7 +240,7 @@ impl Coordinator {
         Some((out, error.to_string()))
     }
 
-    /// A store without an answer is left: it must not delay what others have.
+    /// A store without an answer is left: it must not delay a file that others have.
     pub(super) fn leave_silent_stores(&mut self, now: Duration) {
         let mut silent = BTreeSet::new();
         for flight in self.in_flight.values() {
@@ -341,7 +341,8 @@ impl Coordinator {
         }
     }
 
-    /// Counts what the stores give each second. Once they are too slow for ten seconds, the lock's addresses join.
+    /// Counts the bytes that the stores give each second. Once they are too slow for ten seconds, the lock's addresses
+    /// join.
     fn compare_stores(&mut self, now: Duration) {
         let Some(below) = self.config.origin_below.filter(|_| !self.stores.are_slow) else { return };
         let leads = |id: &FileId| {

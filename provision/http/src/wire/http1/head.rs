@@ -1,6 +1,6 @@
 //! The head of an answer: status, fields, and the framing of the body (RFC 9112 sections 4 and 6.3).
 //!
-//! The parser reads what the field's clients read (fault 93): folded values, spaces before a colon, up to 256 fields. A
+//! The parser is as lenient as common clients (fault 93): folded values, spaces before a colon, up to 256 fields. A
 //! field with an odd name or value is left out, and the connection ends after the answer; if it looks like one that
 //! decides about the body, it is an error that names it. So are two different lengths. A length beside a transfer
 //! coding, which response smuggling needs, ends the connection after this answer (fault 13).

@@ -1,8 +1,8 @@
 //! `WebM` and MKV: nested elements of identifier, length and content. `Segment/Tags/Tag/SimpleTag` has a name and a
 //! text.
 //!
-//! The tags precede the frames in what `ComfyUI` and `FFmpeg` write. A cluster of unknown length ends the search: it is
-//! a stream, and nothing but frames follows.
+//! The tags precede the frames in files of `ComfyUI` and `FFmpeg`. A cluster of unknown length ends the search: it is a
+//! stream, and nothing but frames follows.
 
 use std::io;
 
