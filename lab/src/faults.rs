@@ -20,7 +20,6 @@ use clap::Args;
 use xshell::Shell;
 
 use crate::project;
-use other_tools::Peer;
 
 /// The fault catalogue: the tests of each case, and what other tools do with it
 #[derive(Debug, Clone, Args)]
@@ -33,9 +32,9 @@ pub(crate) struct FaultsArgs {
     #[arg(long)]
     check: bool,
 
-    /// Instead: run the cases about origins (1-35, 43-51) with this tool and ours (repeatable)
-    #[arg(long, value_enum, value_name = "TOOL", conflicts_with_all = ["results", "check"])]
-    peer: Vec<Peer>,
+    /// Instead: run the cases about origins with aria2c, curl or wget, and with ours (repeatable)
+    #[arg(long, value_name = "TOOL", conflicts_with_all = ["results", "check"])]
+    peer: Vec<String>,
 
     /// With --peer: only these cases (repeatable)
     #[arg(long, value_name = "N", requires = "peer")]
@@ -44,10 +43,6 @@ pub(crate) struct FaultsArgs {
     /// With --peer: write the table into docs/reliability.md
     #[arg(long, requires = "peer", conflicts_with = "case")]
     write: bool,
-
-    /// With --peer: the time limit of each run
-    #[arg(long, value_name = "SECONDS", requires = "peer", default_value_t = 90)]
-    limit: u64,
 
     /// This process is in the network namespace already.
     #[arg(long, hide = true)]

@@ -27,9 +27,6 @@ pub(super) fn join<'a>(cases: &'a [Case], tests: &[Test]) -> (Vec<Row<'a>>, Vec<
         if name.cases.is_empty() {
             gaps.push(format!("the test {} names no case: rename it to fault_NN_…", test.name));
         }
-        if test.is_ignored {
-            gaps.push(format!("the test {} is ignored", test.name));
-        }
         for number in name.cases {
             let Some(row) = rows.iter_mut().find(|row| row.case.number == number) else {
                 gaps.push(format!("the test {} names case {number}, which does not exist", test.name));
@@ -74,7 +71,7 @@ mod tests {
     }
 
     fn test(name: &str) -> Test {
-        Test { name: name.to_owned(), kind: Kind::Integration, is_ignored: false }
+        Test { name: name.to_owned(), kind: Kind::Integration }
     }
 
     #[test]
@@ -109,12 +106,5 @@ mod tests {
             "the test fault_of_mine names no case: rename it to fault_NN_…",
         ];
         assert_eq!(join(&cases, &tests).1, gaps);
-    }
-
-    #[test]
-    fn an_ignored_test_is_a_gap() {
-        let cases = [case(1)];
-        let tests = [test("fault_01_x"), Test { is_ignored: true, ..test("fault_01_y") }];
-        assert_eq!(join(&cases, &tests).1, ["the test fault_01_y is ignored"]);
     }
 }

@@ -17,8 +17,6 @@ pub(super) struct Test {
     /// With its modules.
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// `#[ignore]`: no run has it.
-    pub(super) is_ignored: bool,
 }
 
 /// The kind of target that a test is in.
@@ -30,24 +28,16 @@ pub(super) enum Kind {
     Integration,
 }
 
-/// The crates of the program, with the options of cargo.
-const PROGRAM: [&str; 8] =
-    ["--locked", "--workspace", "--exclude", "provision-testbed", "--exclude", "xtask", "--exclude", "lab"];
-
 /// Every test whose name begins with `fault`. The workspace's own test programs are asked: a choice of packages would
 /// have other features, and build them again.
 pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     for (kind, program) in programs(sh)? {
-        let list = |which: &[&str]| {
-            cmd!(sh, "{program} fault --list --format terse {which...}").quiet().ignore_stderr().read()
-        };
-        let (all, ignored) = (list(&[])?, list(&["--ignored"])?);
-        let ignored: Vec<_> = ignored.lines().collect();
-        tests.extend(all.lines().filter_map(|line| {
+        let listed = cmd!(sh, "{program} fault --list --format terse").quiet().ignore_stderr().read()?;
+        tests.extend(listed.lines().filter_map(|line| {
             let name = line.strip_suffix(": test")?.to_owned();
             names::read(name.rsplit("::").next()?)?;
-            Some(Test { name, kind, is_ignored: ignored.contains(&line) })
+            Some(Test { name, kind })
         }));
     }
     // The unit tests first, as in docs/reliability.md.
@@ -59,26 +49,24 @@ pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
 fn programs(sh: &Shell) -> Result<Vec<(Kind, Utf8PathBuf)>> {
     let built =
         cmd!(sh, "cargo test --quiet --locked --workspace --no-run --message-format json").quiet().read()?;
-    let root = project::root();
+    let crates = project::root().join("provision");
     let program = |line: &str| {
-        let Value::Object(message) = serde_json::from_str(line).ok()? else { return None };
-        message.get("profile")?.get("test")?.as_bool().filter(|is_test| *is_test)?;
-        let executable = message.get("executable")?.as_str()?;
-        let manifest = Utf8Path::new(message.get("manifest_path")?.as_str()?).strip_prefix(root).ok()?;
-        let kind = match message.get("target")?.get("kind")?.get(0)?.as_str()? {
-            "test" if manifest == "provision/Cargo.toml" => Kind::Integration,
-            "lib" | "bin" => Kind::Unit,
+        let message: Value = serde_json::from_str(line).ok()?;
+        let source = Utf8Path::new(message["target"]["src_path"].as_str()?).strip_prefix(&crates).ok()?;
+        let kind = match source.as_str() {
+            "tests/it/main.rs" => Kind::Integration,
+            source if source.contains("src/") && !source.starts_with("testbed/") => Kind::Unit,
             _ => return None,
         };
-        let is_of_program = manifest.starts_with("provision") && !manifest.starts_with("provision/testbed");
-        is_of_program.then(|| (kind, executable.into()))
+        let is_test = message["profile"]["test"] == Value::Bool(true);
+        Some((kind, message["executable"].as_str()?.into())).filter(|_| is_test)
     };
     Ok(built.lines().filter_map(program).collect())
 }
 
 /// Runs the listed tests. An error if one failed.
 pub(super) fn run(sh: &Shell) -> Result<()> {
-    cmd!(sh, "cargo test --no-fail-fast {PROGRAM...} --tests -- fault")
+    cmd!(sh, "cargo test --no-fail-fast --locked --workspace --tests -- fault")
         .env("CI", "1")
         .run()
         .context("a test failed; see above")
@@ -126,7 +114,7 @@ test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
 ";
 
     fn test(name: &str) -> Test {
-        Test { name: name.to_owned(), kind: Kind::Integration, is_ignored: false }
+        Test { name: name.to_owned(), kind: Kind::Integration }
     }
 
     #[test]

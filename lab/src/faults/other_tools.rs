@@ -26,7 +26,7 @@ use xshell::{Shell, cmd};
 use self::case::Case;
 use self::origins::{FILE, Origins, PUBLIC, TOKEN};
 use self::report::Row;
-use self::tool::Tool;
+use self::tool::{Tool, lock_text};
 use self::verdict::Verdict;
 use super::{FaultsArgs, PAGE, catalogue, page};
 use crate::tools::process::Run;
@@ -34,10 +34,10 @@ use crate::tools::programs::{self, OPENSSL};
 use crate::tools::scratch::Scratch;
 use crate::tools::{namespace, parallel};
 
-pub(crate) use tool::Peer;
-
 /// Most runs wait for a timeout, so their number may exceed that of the cores.
 const JOBS: usize = 8;
+/// The time that a run may take.
+const LIMIT: Duration = Duration::from_secs(90);
 /// `prlimit`'s bound for a tool that buffers a header without end.
 const LIMITS: [&str; 3] = ["--as=8589934592", "--core=0", "--"];
 
@@ -49,13 +49,13 @@ pub(super) fn run(sh: &Shell, args: &FaultsArgs, cases: &[catalogue::Case]) -> R
         return namespace::rerun(sh, &["--net"], &setup, "--in-namespace", missing);
     }
     programs::require(sh, "cargo lab faults --peer", &[OPENSSL])?;
-    let peers = args.peer.iter().map(|peer| Tool::find(sh, *peer));
+    let peers = args.peer.iter().map(|peer| Tool::find(sh, peer));
     let tools = [Tool::ours(sh)].into_iter().chain(peers).collect::<Result<Vec<_>>>()?;
-    let is_chosen = |number: &u8| args.case.is_empty() || args.case.contains(number);
-    let is_about_origins =
-        |case: &&catalogue::Case| case::NUMBERS.iter().any(|range| range.contains(&case.number));
-    let cases: Vec<_> =
-        cases.iter().filter(is_about_origins).filter(|case| is_chosen(&case.number)).collect();
+    let is_run = |case: &&catalogue::Case| {
+        case::NUMBERS.iter().any(|range| range.contains(&case.number))
+            && (args.case.is_empty() || args.case.contains(&case.number))
+    };
+    let cases: Vec<_> = cases.iter().filter(is_run).collect();
     ensure!(!cases.is_empty(), "none of these cases is about origins: {:?}", case::NUMBERS);
 
     let scratch = Scratch::create(std::env::temp_dir(), "provision-faults-")?;
@@ -63,7 +63,6 @@ pub(super) fn run(sh: &Shell, args: &FaultsArgs, cases: &[catalogue::Case]) -> R
         authority: write_authority(sh, scratch.path())?,
         folder: scratch.path().to_owned(),
         path: sh.var("PATH")?,
-        limit: Duration::from_secs(args.limit),
     };
     let runs: Vec<_> =
         cases.iter().flat_map(|case| tools.iter().map(move |tool| (case.number, tool))).collect();
@@ -78,7 +77,7 @@ pub(super) fn run(sh: &Shell, args: &FaultsArgs, cases: &[catalogue::Case]) -> R
     let verdicts = verdicts.into_iter().collect::<Result<Vec<_>>>()?;
     let rows = cases.into_iter().zip(verdicts.chunks(tools.len()));
     let rows: Vec<_> = rows.map(|(case, verdicts)| Row { case, verdicts }).collect();
-    let table = report::table(&tools, &rows, args.limit);
+    let table = report::table(&tools, &rows, LIMIT.as_secs());
     println!("{table}");
     if args.write {
         sh.write_file(PAGE, page::replace(&sh.read_file(PAGE)?, page::PEERS, &table)?)?;
@@ -93,7 +92,6 @@ struct Environment {
     /// The certificate of the authority that the https origins' certificates are from.
     authority: Utf8PathBuf,
     path: String,
-    limit: Duration,
 }
 
 /// Runs a tool against the origins of a case. `None`: the tool cannot do the case.
@@ -106,20 +104,26 @@ fn run_one(environment: &Environment, number: u8, tool: &Tool) -> Result<Option<
     let folder = environment.folder.join(format!("{number}-{}", tool.name()));
     let path = folder.join("models").join(FILE);
     fs::create_dir_all(folder.join("models"))?;
+    fs::write(folder.join("models.lock"), lock_text(&case)?)?;
     let before = case.before.as_ref().map(Content::to_vec);
     if let Some(bytes) = &before {
         fs::write(&path, bytes)?;
     }
-    let run = Run::new("prlimit".into(), &environment.path, folder.clone())?.args(&LIMITS);
-    let running = tool.configure(run, &case, &folder, &environment.authority)?.start()?;
+    let arguments = tool.arguments(&case, &folder, &environment.authority);
+    let run = Run::new("prlimit".into(), &environment.path, folder.clone())?;
+    let mut run = run.args(&LIMITS).args(&[&tool.program]).args(&arguments);
+    // This program takes them from variables, the others from their arguments.
+    run = run.env("SSL_CERT_FILE", &environment.authority);
+    if case.with_token {
+        let host: Vec<_> = case.urls[0].split('/').take(3).collect();
+        run = run.env("HF_ENDPOINT", host.join("/")).env("HF_TOKEN", TOKEN);
+    }
+    let running = run.start()?;
     // A run that reaches the limit is killed.
-    let exit = running.end_within(environment.limit).ok().map(|ended| ended.shell_code());
+    let exit = running.end_within(LIMIT).ok().map(|ended| ended.shell_code());
     let file = verdict::compare(fs::read(&path).ok().as_deref(), before.as_deref(), &case.content.to_vec());
     let is_marked = path.with_file_name(format!("{FILE}.aria2")).exists();
-    let mut foreign = origins.foreign_requests().into_iter();
-    let has_token = foreign.any(|request| request.headers.iter().any(|(_, value)| value.contains(TOKEN)));
-    let trespasses = case.trespass(&origins).into_iter().chain(has_token.then_some("token sent on"));
-    let verdict = Verdict { exit, file, is_marked, trespasses: trespasses.collect() };
+    let verdict = Verdict { exit, file, is_marked, trespasses: case.trespasses(&origins) };
     fs::remove_dir_all(&folder)?;
     Ok(Some(verdict))
 }

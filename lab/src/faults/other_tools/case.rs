@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use anyhow::Result;
-use provision_testbed::{Claim, Content, Control, Fault, Injection, OverLimit, ResetAt, Shape, When};
+use provision_testbed::{
+    Claim, Content, Control, Fault, Injection, OverLimit, Recorded, ResetAt, Shape, When,
+};
 use xshell::{Shell, cmd};
 
-use super::origins::{FILE, Origins, PATH};
+use super::origins::{FILE, Origins, PATH, TOKEN};
 
 const SIZE: u64 = 6_000_007;
 /// The length of the part that a run resumes.
@@ -89,21 +91,23 @@ impl Case {
         Ok(Self { number, content, before, urls, with_token })
     }
 
-    /// The requests of the run that no tool should make.
-    pub(super) fn trespass(&self, origins: &Origins) -> Option<&'static str> {
+    /// What the run did that no tool should do.
+    pub(super) fn trespasses(&self, origins: &Origins) -> Vec<&'static str> {
+        let Origins { origin, other_port, other_host, .. } = origins;
+        let foreign: Vec<_> =
+            [other_port, other_host].into_iter().flat_map(|origin| origin.requests()).collect();
         let was_asked = |control: &Control| control.counters().connections_accepted > 0;
-        let referer = || {
-            let requests = origins.foreign_requests().into_iter().chain(origins.origin.requests());
-            requests.into_iter().any(|request| request.header("referer").is_some())
-        };
-        match self.number {
-            45 => was_asked(&origins.other_port).then_some("went on over http"),
-            46 => was_asked(&origins.other_port).then_some("went on by ftp"),
-            47 => was_asked(&origins.other_host).then_some("asked loopback"),
-            50 => was_asked(&origins.other_host).then_some("asked the realm"),
-            51 => referer().then_some("Referer sent"),
+        let is_referred = |request: &Recorded| request.header("referer").is_some();
+        let has_token = |request: &Recorded| request.headers.iter().any(|(_, value)| value.contains(TOKEN));
+        let own = match self.number {
+            45 => was_asked(other_port).then_some("went on over http"),
+            46 => was_asked(other_port).then_some("went on by ftp"),
+            47 => was_asked(other_host).then_some("asked loopback"),
+            50 => was_asked(other_host).then_some("asked the realm"),
+            51 => foreign.iter().chain(&origin.requests()).any(is_referred).then_some("Referer sent"),
             _ => None,
-        }
+        };
+        own.into_iter().chain(foreign.iter().any(has_token).then_some("token sent on")).collect()
     }
 }
 

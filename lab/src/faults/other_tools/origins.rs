@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
-use provision_testbed::{BlockingOrigin, OriginConfig, Recorded, Tls};
+use provision_testbed::{BlockingOrigin, OriginConfig, Tls};
 
 /// The file's name below the destination.
 pub(super) const FILE: &str = "x.safetensors";
@@ -42,10 +42,5 @@ impl Origins {
             https: start(Ipv4Addr::LOCALHOST, Some(Tls::default()))?,
             public: start(PUBLIC, None)?,
         })
-    }
-
-    /// Requests to other origins than the file's own.
-    pub(super) fn foreign_requests(&self) -> Vec<Recorded> {
-        [&self.other_port, &self.other_host].into_iter().flat_map(|origin| origin.requests()).collect()
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Row<'a> {
 pub(super) fn table(tools: &[Tool], rows: &[Row<'_>], limit: u64) -> String {
     let mut text = String::from("\n");
     for tool in tools {
-        let _ = writeln!(text, "- **{}** {}: `{}`", tool.name(), tool.version, tool.usage());
+        let _ = writeln!(text, "- **{}** {}: `{}`", tool.name(), tool.version, tool.command_line());
     }
     let verdicts = |index: usize| rows.iter().filter_map(move |row| row.verdicts[index].as_ref());
     let totals = |is: fn(&Verdict) -> bool| {
@@ -52,7 +52,7 @@ pub(super) fn table(tools: &[Tool], rows: &[Row<'_>], limit: u64) -> String {
 mod tests {
     use super::*;
     use crate::faults::catalogue::Case;
-    use crate::faults::other_tools::tool::Peer;
+    use crate::faults::other_tools::tool::{OURS, PEERS};
     use crate::faults::other_tools::verdict::Final;
 
     #[test]
@@ -72,8 +72,8 @@ mod tests {
             Row { case: &cases[0], verdicts: &[right, verdict(0, Final::Wrong, &[]), None] },
             Row { case: &cases[1], verdicts: &[verdict(4, Final::Absent, &[]), went, None] },
         ];
-        let tools = [None, Some(Peer::Curl), Some(Peer::Wget)].map(|peer| Tool {
-            peer,
+        let tools = [OURS, PEERS[1], PEERS[2]].map(|usage| Tool {
+            usage,
             program: "p".into(),
             version: "1.0".to_owned(),
         });

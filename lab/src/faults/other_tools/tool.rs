@@ -5,134 +5,99 @@
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use clap::ValueEnum;
 use xshell::{Shell, cmd};
 
 use super::case::Case;
 use super::origins::{FILE, TOKEN};
 use crate::tools::lock_text;
-use crate::tools::process::Run;
 use crate::tools::program;
 
-/// A tool that people would take instead
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Peer {
-    /// aria2c -x16 -s16 -k1M --continue=true
-    Aria2c,
-    /// curl -fL -C - --retry 5
-    Curl,
-    /// wget -c -t 5
-    Wget,
-}
+/// A tool's name, its silencing options, and the options that people give it. Words in capitals are replaced.
+pub(super) type Usage = [&'static str; 3];
+
+/// The tools that people would take instead.
+pub(super) const PEERS: [Usage; 3] = [
+    [
+        "aria2c",
+        "--no-conf=true --ca-certificate AUTHORITY",
+        "-x16 -s16 -k1M --continue=true -d DIR -o NAME URL…",
+    ],
+    ["curl", "-q -sS --cacert AUTHORITY", "-fL -C - --retry 5 -o DIR/NAME URL"],
+    ["wget", "--no-config -nv --ca-certificate AUTHORITY", "-c -t 5 -P DIR URL"],
+];
+/// `cargo xtask fetch-models`, which has the same engine as the runtime binary.
+pub(super) const OURS: Usage = ["ours", "fetch-models --progress none", "--lock LOCK --dest DIR"];
 
 /// An installed tool.
 #[derive(Debug, Clone)]
 pub(super) struct Tool {
-    /// `None`: this project's program.
-    pub(super) peer: Option<Peer>,
+    pub(super) usage: Usage,
     pub(super) program: Utf8PathBuf,
     pub(super) version: String,
 }
 
-impl Peer {
-    /// The command line, with words for the file's directory, its name and its URLs.
-    fn usage(self) -> &'static str {
-        match self {
-            Self::Aria2c => "aria2c -x16 -s16 -k1M --continue=true -d DIR -o NAME URL…",
-            Self::Curl => "curl -fL -C - --retry 5 -o DIR/NAME URL",
-            Self::Wget => "wget -c -t 5 -P DIR URL",
-        }
-    }
-
-    /// The arguments of a download.
-    fn arguments(self, case: &Case, models: &Utf8Path, authority: &Utf8Path) -> Vec<String> {
-        let ca_certificate = format!("--ca-certificate={authority}");
-        let mut words: Vec<String> = match self {
-            Self::Aria2c => vec!["--no-conf=true".to_owned(), ca_certificate],
-            Self::Curl => ["-q", "-sS", "--cacert", authority.as_str()].map(str::to_owned).into(),
-            Self::Wget => vec!["--no-config".to_owned(), "-nv".to_owned(), ca_certificate],
-        };
-        if case.with_token {
-            words.extend(["--header".to_owned(), format!("Authorization: Bearer {TOKEN}")]);
-        }
-        for word in self.usage().split(' ').skip(1) {
-            match word {
-                "DIR" => words.push(models.to_string()),
-                "NAME" => words.push(FILE.to_owned()),
-                "DIR/NAME" => words.push(models.join(FILE).into()),
-                "URL" | "URL…" => words.extend(case.urls.iter().cloned()),
-                option => words.push(option.to_owned()),
-            }
-        }
-        words
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        self.usage().split(' ').next().unwrap_or_default()
-    }
-}
-
 impl Tool {
-    /// The installed tool.
-    pub(super) fn find(sh: &Shell, peer: Peer) -> Result<Self> {
-        let program = peer.name();
-        let said = cmd!(sh, "{program} --version").quiet().ignore_stderr().read();
-        let said = said.with_context(|| format!("{program} is not installed"))?;
+    /// The installed tool of this name.
+    pub(super) fn find(sh: &Shell, name: &str) -> Result<Self> {
+        let usage = PEERS.into_iter().find(|[known, ..]| *known == name);
+        let usage = usage.with_context(|| format!("{name} is none of aria2c, curl and wget"))?;
+        let said = cmd!(sh, "{name} --version").quiet().ignore_stderr().read();
+        let said = said.with_context(|| format!("{name} is not installed"))?;
         // "curl 7.88.1 (x86_64…) libcurl/…", "GNU Wget 1.21.3 built on…", "aria2 version 1.36.0"
         let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
         let version = said.split_whitespace().find(is_number).unwrap_or("of unknown version").to_owned();
-        Ok(Self { peer: Some(peer), program: program.into(), version })
+        Ok(Self { usage, program: name.into(), version })
     }
 
-    /// `cargo xtask fetch-models`, which has the same engine as the runtime binary.
     pub(super) fn ours(sh: &Shell) -> Result<Self> {
         let program = program::xtask(sh)?;
         // The last change of the program: the page that `--write` changes is a commit, too.
         let commit = cmd!(sh, "git log -1 --format=%h -- provision/src").quiet().ignore_stderr().read();
         let version = commit.map_or_else(|_| "unknown".to_owned(), |commit| format!("commit {commit}"));
-        Ok(Self { peer: None, program, version })
+        Ok(Self { usage: OURS, program, version })
     }
 
     pub(super) fn name(&self) -> &'static str {
-        self.peer.map_or("ours", Peer::name)
+        self.usage[0]
+    }
+
+    fn is_ours(&self) -> bool {
+        self.usage == OURS
     }
 
     /// The command line for the page.
-    pub(super) fn usage(&self) -> &'static str {
-        self.peer.map_or("provision fetch --lock LOCK --dest DIR", Peer::usage)
+    pub(super) fn command_line(&self) -> String {
+        let [name, _, options] = self.usage;
+        format!("{} {options}", if self.is_ours() { "provision fetch" } else { name })
     }
 
     /// Returns true if the tool can do the case: curl and wget take one URL for a file.
     pub(super) fn can_run(&self, case: &Case) -> bool {
-        case.urls.len() == 1 || !matches!(self.peer, Some(Peer::Curl | Peer::Wget))
+        case.urls.len() == 1 || self.is_ours() || self.usage[2].contains("URL…")
     }
 
-    /// Adds the program, its arguments and its variables for a download into `folder/models`.
-    pub(super) fn configure(
-        &self,
-        run: Run,
-        case: &Case,
-        folder: &Utf8Path,
-        authority: &Utf8Path,
-    ) -> Result<Run> {
-        let run = run.args(&[self.program.as_str()]);
-        let Some(peer) = self.peer else {
-            let (lock, models) = (folder.join("models.lock"), folder.join("models"));
-            std::fs::write(&lock, lock_text(case)?)?;
-            let run = run.args(&["fetch-models", "--lock", lock.as_str(), "--dest", models.as_str()]);
-            let run = run.args(&["--progress", "none"]).env("SSL_CERT_FILE", authority);
-            let host: Vec<_> = case.urls[0].split('/').take(3).collect();
-            return Ok(if case.with_token {
-                run.env("HF_ENDPOINT", host.join("/")).env("HF_TOKEN", TOKEN)
-            } else {
-                run
-            });
+    /// The arguments of a download by the lock in `folder` or from its URLs, into `folder/models`.
+    pub(super) fn arguments(&self, case: &Case, folder: &Utf8Path, authority: &Utf8Path) -> Vec<String> {
+        let models = folder.join("models");
+        let replace = |word| match word {
+            "AUTHORITY" => vec![authority.to_string()],
+            "LOCK" => vec![folder.join("models.lock").into()],
+            "DIR" => vec![models.to_string()],
+            "NAME" => vec![FILE.to_owned()],
+            "DIR/NAME" => vec![models.join(FILE).into()],
+            "URL" | "URL…" => case.urls.clone(),
+            option => vec![option.to_owned()],
         };
-        Ok(run.args(&peer.arguments(case, &folder.join("models"), authority)))
+        let [_, silencing, options] = self.usage;
+        let token = ["--header".to_owned(), format!("Authorization: Bearer {TOKEN}")];
+        let token = token.into_iter().filter(|_| case.with_token && !self.is_ours());
+        let silencing = silencing.split(' ').flat_map(replace);
+        silencing.chain(token).chain(options.split(' ').flat_map(replace)).collect()
     }
 }
 
-fn lock_text(case: &Case) -> Result<String> {
+/// The lock that this program gets.
+pub(super) fn lock_text(case: &Case) -> Result<String> {
     let [url, mirrors @ ..] = &case.urls[..] else { anyhow::bail!("case {} has no URL", case.number) };
     let model = lock_text::model(FILE, url, case.content.size(), &case.content.sha256_hex());
     Ok(format!("{}{model}mirrors = {mirrors:?}\n", lock_text::VERSION))
@@ -154,25 +119,22 @@ mod tests {
             with_token,
         };
         let (redirect, mirrors) = (case(&["http://a/x"], true), case(&["http://a/x", "http://b/x"], false));
-        let arguments =
-            |peer: Peer, case: &Case| peer.arguments(case, "/d/models".into(), "/ca".into()).join(" ");
+        let arguments = |usage, case: &Case| {
+            let tool = Tool { usage, program: "p".into(), version: String::new() };
+            (tool.arguments(case, "/d".into(), "/ca".into()).join(" "), tool.can_run(case))
+        };
         let token = format!("--header Authorization: Bearer {TOKEN}");
-        let url = &redirect.urls[0];
-        for (peer, expected) in [
-            (Peer::Aria2c, format!("{token} -x16 -s16 -k1M --continue=true -d /d/models -o {FILE} {url}")),
-            (Peer::Curl, format!("{token} -fL -C - --retry 5 -o /d/models/{FILE} {url}")),
-            (Peer::Wget, format!("{token} -c -t 5 -P /d/models {url}")),
+        for (usage, expected, takes_mirrors) in [
+            (PEERS[0], format!("-x16 -s16 -k1M --continue=true -d /d/models -o {FILE} http://a/x"), true),
+            (PEERS[1], format!("-fL -C - --retry 5 -o /d/models/{FILE} http://a/x"), false),
+            (PEERS[2], "-c -t 5 -P /d/models http://a/x".to_owned(), false),
+            (OURS, "--lock /d/models.lock --dest /d/models".to_owned(), true),
         ] {
-            let arguments = arguments(peer, &redirect);
+            let (arguments, can_run) = (arguments(usage, &redirect).0, arguments(usage, &mirrors).1);
             assert!(arguments.ends_with(&expected), "{arguments}");
-            assert_eq!(peer.name(), peer.to_possible_value().unwrap().get_name());
+            assert_eq!((arguments.contains(&token), can_run), (usage != OURS, takes_mirrors), "{usage:?}");
         }
-        assert!(arguments(Peer::Aria2c, &mirrors).ends_with(&mirrors.urls.join(" ")));
-        let can = |peer| Tool { peer, program: "p".into(), version: String::new() }.can_run(&mirrors);
-        assert_eq!(
-            [None, Some(Peer::Aria2c), Some(Peer::Curl), Some(Peer::Wget)].map(can),
-            [true, true, false, false]
-        );
+        assert!(arguments(PEERS[0], &mirrors).0.ends_with(&mirrors.urls.join(" ")));
         assert!(lock_text(&mirrors).unwrap().contains(&format!("mirrors = [{:?}]\n", mirrors.urls[1])));
     }
 }
