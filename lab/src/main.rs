@@ -1,11 +1,10 @@
-//! `cargo lab`: checks and measurements of the built program. This file only dispatches.
+//! `cargo lab`: checks and measurements of the built program. This file has their command line and only dispatches.
 
 mod bench;
 mod containers;
 mod crash;
 mod cross;
 mod faults;
-mod flags;
 mod fuzz;
 mod hosts;
 mod imports;
@@ -21,10 +20,50 @@ mod torrents;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{Parser, Subcommand};
 
-use flags::{Command, Lab};
 use tools::steps::Done;
+
+/// Checks and measurements of the built program
+#[derive(Parser)]
+#[command(name = "cargo lab", bin_name = "cargo lab")]
+struct Lab {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+enum Command {
+    /// Measure time, processor time and peak memory beside aria2c, curl and others
+    Bench(bench::BenchArgs),
+    /// Kill the real binary at its system calls, fail the calls, cut the power, and check the files that are left
+    Crash(crash::CrashArgs),
+    /// Run the unit tests and the binary of aarch64 under an emulator
+    Cross(cross::CrossArgs),
+    /// Check the fault catalogue: a passing test for each case, and the results of other tools
+    Faults(faults::FaultsArgs),
+    /// Fuzz the parsers of untrusted text: the lock, headers, the journal, the marker
+    Fuzz(fuzz::FuzzArgs),
+    /// Check the Dockerfile and its images with a Docker engine
+    Containers,
+    /// Download a real model from nginx, with kills, resumes and failures
+    Real(real::RealArgs),
+    /// Compare the testbed's emulated hosts with the hosts' own clients and a real registry
+    Hosts,
+    /// Check that no files of a crate import each other in a circle
+    Imports,
+    /// Install the wheel, the Debian package and the crates where nothing of the project is, and run them
+    Packages(packages::PackagesArgs),
+    /// Run the static binary in roots without a C library
+    Static(static_binary::StaticArgs),
+    /// Run the README's commands as written
+    Readme(readme::ReadmeArgs),
+    /// Push to real registries, S3 servers and nginx, break them, and fetch from them
+    Stores(stores::StoresArgs),
+    /// Run the schedule against simulated hosts and print the term that limits it
+    Simulate(simulate::SimulateArgs),
+}
 
 /// The exit code of a command that could not check anything on this machine. Test drivers read 77 as "skipped"
 /// (automake, "Scripts-based Testsuites").
