@@ -54,22 +54,19 @@ fn file_kind(path: &str) -> &'static str {
 
 /// Picks the numbers of `count` calls, each kind once before any kind twice, so that rare calls are picked too.
 pub(super) fn spread(calls: &[Call], count: usize, rng: &mut Rng) -> Vec<u64> {
-    let mut kinds = BTreeMap::<String, Vec<u64>>::new();
-    for call in calls {
-        kinds.entry(call.kind()).or_default().push(call.number);
-    }
-    let mut kinds: Vec<Vec<u64>> = kinds.into_values().collect();
-    for numbers in &mut kinds {
-        rng.shuffle(numbers);
-    }
+    let mut calls: Vec<_> = calls.iter().collect();
+    rng.shuffle(&mut calls);
+    let mut kinds = BTreeMap::<String, usize>::new();
     let mut picked = Vec::new();
-    while picked.len() < count && kinds.iter().any(|numbers| !numbers.is_empty()) {
-        // Shuffled each time: if the count ends midway, the omitted kinds differ from round to round.
-        rng.shuffle(&mut kinds);
-        picked.extend(kinds.iter_mut().filter_map(Vec::pop));
+    for call in calls {
+        let nth = kinds.entry(call.kind()).or_default();
+        *nth += 1;
+        picked.push((*nth, call.number));
     }
-    picked.truncate(count);
-    picked
+    // Shuffled again: a count that ends midway omits any kind, not the rare ones.
+    rng.shuffle(&mut picked);
+    picked.sort_by_key(|(nth, _)| *nth);
+    picked.into_iter().map(|(_, number)| number).take(count).collect()
 }
 
 #[cfg(test)]

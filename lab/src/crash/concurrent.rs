@@ -2,20 +2,17 @@
 //! and one that sleeps before a call while another does the whole job. Locks hold, or `flock` does nothing and
 //! succeeds.
 
-#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
-
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 
+use super::Outcome;
 use super::call::{Call, spread};
-use super::extent::Extent;
 use super::invariants::{self, listing};
 use super::job::{Job, JobDir};
 use super::sandbox::{CrashContext, CrashSandbox, TIME_LIMIT};
-use super::summary::Summary;
 use super::tracer::Options;
 use crate::tools::process::{Ended, Running};
 use crate::tools::wait;
@@ -51,16 +48,17 @@ impl fmt::Display for Round {
     }
 }
 
-/// Returns the number of rounds of eight.
+/// Runs `count` rounds of eight processes, and a third as many of two for each of three jobs. Returns how each process
+/// ended.
 pub(super) fn run(
     context: &CrashContext,
     recorded: &[(Job, Vec<Call>)],
-    extent: Extent,
+    count: usize,
     mut rng: Rng,
-) -> Result<usize> {
+) -> Result<Vec<Outcome>> {
     let sandbox = CrashSandbox::new(context, "writers")?;
     let mut rounds = Vec::new();
-    for number in 0..extent.count {
+    for number in 0..count {
         let job = if number % 8 < 4 { Job::Fetch } else { Job::Replace };
         let moment = Duration::from_micros(rng.u64(0..120_000));
         let kind = if number % 4 < 2 { Kind::Together } else { Kind::Stopped(moment) };
@@ -69,45 +67,41 @@ pub(super) fn run(
     for (job, calls) in recorded {
         if [Job::Fetch, Job::Replace, Job::Ensure].contains(job) {
             let asleep = |before| Round { job: *job, kind: Kind::Asleep(before), locks_lie: true };
-            rounds.extend(spread(calls, (extent.count / 3).max(4), &mut rng).into_iter().map(asleep));
+            rounds.extend(spread(calls, (count / 3).max(4), &mut rng).into_iter().map(asleep));
         }
     }
-    let mut summary = Summary::default();
+    let mut outcomes = Vec::new();
     for (number, round) in rounds.iter().enumerate() {
-        let repeat = || format!("round {number}, {round:?}; to repeat, add --count {}", extent.count);
-        round.check(&sandbox, &mut summary).with_context(repeat)?;
+        let dir = sandbox.dir(round.job);
+        let ends = round.check(&sandbox, &dir).with_context(|| {
+            let listing = listing(&dir.root);
+            format!("round {number}, {round:?}; to repeat, add --count {count}; there are\n{listing}\n  and")
+        })?;
+        outcomes.extend(ends.into_iter().map(|end| (round.to_string(), end)));
     }
-    println!("{}", summary.table("processes"));
-    println!(
-        "{} rounds; final names were right at all times, and at the end everything was exact",
-        rounds.len()
-    );
-    Ok(extent.count)
+    Ok(outcomes)
 }
 
 impl Round {
-    fn check(&self, sandbox: &CrashSandbox<'_>, summary: &mut Summary) -> Result<()> {
-        let dir = sandbox.dir();
-        sandbox.reset(self.job, &dir)?;
-        let listing = || format!("there are\n{}\n  and", listing(&dir.root));
-        let ended = match self.kind {
-            Kind::Asleep(before) => self.asleep(sandbox, &dir, before),
-            Kind::Together | Kind::Stopped(_) => self.together(sandbox, &dir),
+    /// Runs the round's processes, and checks their ends and files.
+    fn check(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir) -> Result<Vec<&'static str>> {
+        sandbox.reset(dir)?;
+        let processes = match self.kind {
+            Kind::Asleep(before) => self.asleep(sandbox, dir, before)?,
+            Kind::Together | Kind::Stopped(_) => self.together(sandbox, dir)?,
         };
-        for (process, ended) in ended.with_context(listing)?.into_iter().enumerate() {
+        let mut ends = Vec::new();
+        for (number, ended) in processes.into_iter().enumerate() {
             // A process that waits for a stopped lock holder gives up with 8 (busy).
-            let may_be_busy = self.waits_for_stopped() && process > 0;
-            match ended.status.code() {
-                Some(code) if code == 0 || (code == 8 && may_be_busy) => {
-                    summary.add(self.to_string(), format!("exit {code}"));
-                }
-                _ => {
-                    let process = || format!("process {process}, {}", listing());
-                    return ended.exited(0).with_context(process).map(drop);
-                }
+            if number > 0 && self.waits_for_stopped() && ended.status.code() == Some(8) {
+                ends.push("exit 8");
+            } else {
+                ended.exited(0).with_context(|| format!("process {number}"))?;
+                ends.push("exit 0");
             }
         }
-        invariants::ensure_complete(&sandbox.context.models, self.job, &dir, &[]).with_context(listing)
+        invariants::ensure_complete(dir, &[])?;
+        Ok(ends)
     }
 
     /// A stopped process may hold the lock.
@@ -116,13 +110,12 @@ impl Round {
     }
 
     fn start(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir, number: usize) -> Result<Running> {
-        let mut arguments = sandbox.arguments(self.job, dir);
+        let mut arguments = sandbox.arguments(dir);
         // The last argument is the time to wait for a lock.
         if let (true, Some(wait)) = (self.waits_for_stopped(), arguments.last_mut()) {
             "1s".clone_into(wait);
         }
-        let run = sandbox.run(&sandbox.context.program, &format!("writer-{number}"), self.locks_lie)?;
-        run.args(&arguments).start()
+        sandbox.writer(&format!("writer-{number}"), self.locks_lie)?.args(&arguments).start()
     }
 
     fn together(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir) -> Result<Vec<Ended>> {
@@ -148,7 +141,7 @@ impl Round {
                     running[0].signal("CONT")?;
                 }
             }
-            invariants::ensure_final_names(&sandbox.context.models, self.job, dir)?;
+            invariants::ensure_final_names(dir)?;
             Ok(ended.iter().all(Option::is_some).then_some(()))
         })
         .with_context(|| {
@@ -163,13 +156,13 @@ impl Round {
         let mut before_each = |call: &Call| {
             if call.number == before {
                 other = Some(self.start(sandbox, dir, 1)?.end()?);
-                invariants::ensure_final_names(&sandbox.context.models, self.job, dir)
-                    .with_context(|| format!("asleep before {call}"))?;
+                invariants::ensure_final_names(dir).with_context(|| format!("asleep before {call}"))?;
             }
             Ok(())
         };
-        let options = Options { before_each: Some(&mut before_each), ..Options::default() };
-        let sleeper = sandbox.trace(self.job, dir, self.locks_lie, options)?.ended;
+        let locks_lie = self.locks_lie;
+        let options = Options { before_each: Some(&mut before_each), locks_lie, ..Options::default() };
+        let sleeper = sandbox.trace(dir, options)?.ended;
         Ok([Some(sleeper), other].into_iter().flatten().collect())
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::job::{Job, JobDir};
 use super::journal;
-use super::models::{ModelFile, ModelSet};
+use super::models::{ModelFile, NEW, OLD};
 
 /// The marker's default name.
 const MARKER: &str = ".models-installed";
@@ -54,27 +54,29 @@ pub(super) struct Findings {
 }
 
 /// Checks all invariants.
-pub(super) fn inspect(models: &ModelSet, job: Job, dir: &JobDir, after: After) -> Result<Findings> {
-    let mut findings = Findings { violations: final_names(models, job, dir)?, ..Findings::default() };
-    let listed = listed(models, dir, MARKER, &mut findings.violations)?;
-    findings.is_complete = models.new.files.iter().all(|file| listed.contains(&file.sha256));
-    self::listed(models, dir, VERIFIED, &mut findings.violations)?;
+pub(super) fn inspect(dir: &JobDir, after: After) -> Result<Findings> {
+    let mut findings = Findings { violations: final_names(dir)?, ..Findings::default() };
+    let listed = listed(dir, MARKER, &mut findings.violations)?;
+    findings.is_complete = NEW.files.iter().all(|file| listed.contains(&file.sha256));
+    self::listed(dir, VERIFIED, &mut findings.violations)?;
     let mut held = BTreeMap::new();
     for path in files_below(&dir.root)? {
         if path.file_name() != Some(VERIFIED) && path.extension() == Some("journal") {
-            journal(models, &path, after, &mut held, &mut findings.violations)?;
+            journal(&path, after, &mut held, &mut findings.violations)?;
         }
     }
-    for file in models.new.files.iter().filter(|_| !job.is_local()) {
-        let [in_destination, _] = dir.final_names(file.path);
-        if !has_bytes(&in_destination, file)? && !has_bytes(&object(dir, file), file)? {
-            // With a list, the other pieces are in the part or in the old file, which has its name until then.
-            findings.to_fetch += if job.has_lists() {
-                file.changed()
-            } else {
-                file.bytes.len() as u64 - held.get(&file.sha256).copied().unwrap_or(0)
-            };
+    for file in &NEW.files {
+        let [in_destination, _] = dir.final_names(file);
+        if has_bytes(&in_destination, file)? || has_bytes(&dir.object(file), file)? {
+            continue;
         }
+        findings.to_fetch += match dir.job {
+            // Every byte is on the machine already.
+            Job::Ensure | Job::Symlink | Job::Link => 0,
+            // The other pieces are in the part or in the old file, which has its name until then.
+            Job::Update => file.changed(),
+            _ => file.size() - held.get(&file.sha256).copied().unwrap_or(0),
+        };
     }
     Ok(findings)
 }
@@ -85,18 +87,18 @@ pub(super) fn ensure_none(violations: &[String]) -> Result<()> {
 }
 
 /// Checks I1 alone.
-pub(super) fn ensure_final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<()> {
-    ensure_none(&final_names(models, job, dir)?)
+pub(super) fn ensure_final_names(dir: &JobDir) -> Result<()> {
+    ensure_none(&final_names(dir)?)
 }
 
-fn final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<Vec<String>> {
+fn final_names(dir: &JobDir) -> Result<Vec<String>> {
     let mut violations = Vec::new();
-    for (new, old) in models.new.files.iter().zip(&models.old.files) {
-        let object = object(dir, new);
-        for path in dir.final_names(new.path).into_iter().chain([object.clone()]) {
+    let may_be_old = matches!(dir.job, Job::Replace | Job::Update);
+    for (new, old) in NEW.files.iter().zip(&OLD.files) {
+        let [destination, layer] = dir.final_names(new);
+        for (path, may_be_old) in [(destination, may_be_old), (layer, may_be_old), (dir.object(new), false)] {
             let Some(bytes) = read(&path)? else { continue };
-            let is_old = matches!(job, Job::Replace | Job::Update) && path != object && bytes == *old.bytes;
-            if bytes != *new.bytes && !is_old {
+            if bytes != new.bytes && !(may_be_old && bytes == old.bytes) {
                 violations.push(format!("{I1}: {}", describe(&path, &bytes, new)));
             }
         }
@@ -106,18 +108,14 @@ fn final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<Vec<String>>
 
 /// Checks the directory after a run that succeeded: exact files with fixed metadata, a marker, and nothing left over.
 /// The paths in `tolerated` may be there or not.
-pub(super) fn ensure_complete(
-    models: &ModelSet,
-    job: Job,
-    dir: &JobDir,
-    tolerated: &[Utf8PathBuf],
-) -> Result<()> {
-    let findings = inspect(models, job, dir, After::Death)?;
+pub(super) fn ensure_complete(dir: &JobDir, tolerated: &[Utf8PathBuf]) -> Result<()> {
+    let job = dir.job;
+    let findings = inspect(dir, After::Death)?;
     ensure_none(&findings.violations)?;
     ensure!(findings.is_complete || job == Job::Layers, "there is no marker that lists all files");
     let mut expected = BTreeSet::new();
-    for file in &models.new.files {
-        let path = dir.final_name(job, file.path);
+    for file in &NEW.files {
+        let path = dir.final_name(file);
         let metadata = fs::symlink_metadata(&path).with_context(|| format!("{path} is not there"))?;
         if job != Job::Symlink {
             ensure!(metadata.is_file(), "{path} is no file");
@@ -127,10 +125,10 @@ pub(super) fn ensure_complete(
         }
         expected.insert(path);
         if matches!(job, Job::Cache | Job::Link) {
-            expected.insert(object(dir, file));
+            expected.insert(dir.object(file));
         }
-        if let Some((_, pin)) = file.list.as_ref().filter(|_| job.has_lists()) {
-            expected.insert(dir.kept_lists().join(pin.to_string()));
+        if let Some((_, pin)) = file.list().filter(|_| job.has_lists()) {
+            expected.insert(dir.kept_lists().join(pin));
         }
     }
     if job != Job::Layers {
@@ -144,15 +142,15 @@ pub(super) fn ensure_complete(
 }
 
 /// Checks that exit code 0 came after everything was durable: each file under its final name only, and the marker.
-pub(super) fn ensure_durable(models: &ModelSet, job: Job, dir: &JobDir) -> Result<()> {
-    for file in &models.new.files {
-        let path = dir.final_name(job, file.path);
+pub(super) fn ensure_durable(dir: &JobDir) -> Result<()> {
+    for file in &NEW.files {
+        let path = dir.final_name(file);
         ensure!(has_bytes(&path, file)?, "{path} was not durable");
-        let [in_destination, _] = dir.final_names(file.path);
+        let [in_destination, _] = dir.final_names(file);
         ensure!(path == in_destination || !in_destination.exists(), "{in_destination} is there again");
     }
-    let is_complete = inspect(models, job, dir, After::PowerCut)?.is_complete;
-    ensure!(is_complete || job == Job::Layers, "the marker was not durable");
+    let is_complete = inspect(dir, After::PowerCut)?.is_complete;
+    ensure!(is_complete || dir.job == Job::Layers, "the marker was not durable");
     Ok(())
 }
 
@@ -163,7 +161,7 @@ pub(super) fn ensure_durable(models: &ModelSet, job: Job, dir: &JobDir) -> Resul
 /// A known gap is the journal of a file that was installed right before the end. It has no part. The next run does not
 /// look at it in a cache, nor in a destination whose marker is complete; a power cut brings the latter about, since
 /// the run does not wait for the removal of the journal.
-pub(super) fn tolerated(models: &ModelSet, findings: &Findings, dir: &JobDir) -> Result<Vec<Utf8PathBuf>> {
+pub(super) fn tolerated(findings: &Findings, dir: &JobDir) -> Result<Vec<Utf8PathBuf>> {
     let (destination, cache) = (dir.destination(), dir.cache());
     let has_no_part =
         |path: &Utf8PathBuf| path.extension() == Some("journal") && !journal::part_of(path).exists();
@@ -171,7 +169,7 @@ pub(super) fn tolerated(models: &ModelSet, findings: &Findings, dir: &JobDir) ->
     paths.extend(files_below(&cache)?.into_iter().filter(has_no_part));
     if findings.is_complete {
         paths.extend([destination.join(LOCK), destination.join(VERIFIED)]);
-        paths.extend(models.new.files.iter().map(|file| object(dir, file)));
+        paths.extend(NEW.files.iter().map(|file| dir.object(file)));
         paths.extend(files_below(&dir.kept_lists())?);
         paths.extend(files_below(&destination)?.into_iter().filter(has_no_part));
     }
@@ -185,12 +183,7 @@ fn describe(path: &Utf8Path, bytes: &[u8], wanted: &ModelFile) -> String {
 }
 
 fn has_bytes(path: &Utf8Path, file: &ModelFile) -> Result<bool> {
-    Ok(read(path)?.is_some_and(|bytes| bytes == *file.bytes))
-}
-
-/// The path of the file's bytes in the cache.
-fn object(dir: &JobDir, file: &ModelFile) -> Utf8PathBuf {
-    dir.cache().join("sha256").join(&file.sha256[..2]).join(&file.sha256)
+    Ok(read(path)?.is_some_and(|bytes| bytes == file.bytes))
 }
 
 #[derive(Deserialize)]
@@ -209,12 +202,7 @@ struct Entry {
 
 /// Checks the entries of a marker (I2), and returns the digests of those that are right. A text that is not a marker
 /// lists nothing. An entry of the record of verified files counts only if size and time are still the file's.
-fn listed(
-    models: &ModelSet,
-    dir: &JobDir,
-    name: &str,
-    violations: &mut Vec<String>,
-) -> Result<BTreeSet<String>> {
+fn listed(dir: &JobDir, name: &str, violations: &mut Vec<String>) -> Result<BTreeSet<String>> {
     let text = read(&dir.destination().join(name))?.unwrap_or_default();
     let mut digests = BTreeSet::new();
     for entry in serde_json::from_slice::<Marker>(&text).map(|marker| marker.files).unwrap_or_default() {
@@ -223,8 +211,9 @@ fn listed(
         if name == VERIFIED && !fs::metadata(&path).is_ok_and(is_entry_of) {
             continue;
         }
-        let wrong = match (models.find(&entry.path, &entry.sha256), read(&path)?) {
-            (Some(file), Some(bytes)) if bytes == *file.bytes => {
+        let file = [&NEW, &OLD].into_iter().find_map(|version| version.find(&entry.path, &entry.sha256));
+        let wrong = match (file, read(&path)?) {
+            (Some(file), Some(bytes)) if bytes == file.bytes => {
                 digests.insert(entry.sha256);
                 continue;
             }
@@ -239,7 +228,6 @@ fn listed(
 
 /// Checks the records of a journal (I3), and adds to `held` how many bytes of a digest they hold.
 fn journal(
-    models: &ModelSet,
     path: &Utf8Path,
     after: After,
     held: &mut BTreeMap<String, u64>,
@@ -248,7 +236,7 @@ fn journal(
     let part_path = journal::part_of(path);
     let (Some(text), Some(part)) = (read(path)?, read(&part_path)?) else { return Ok(()) };
     let Some((digest, records)) = journal::parse(&text) else { return Ok(()) };
-    let file = models.new.files.iter().find(|file| file.sha256 == digest);
+    let file = NEW.files.iter().find(|file| file.sha256 == digest);
     for record in records.iter().filter(|record| record.durable || after == After::Death) {
         let range = record.start as usize..record.end as usize;
         let is_right = |file: &ModelFile| file.bytes.get(range.clone()) == part.get(range.clone());
@@ -301,12 +289,6 @@ pub(super) fn listing(directory: &Utf8Path) -> String {
 mod tests {
     use super::*;
 
-    fn dir() -> (tempfile::TempDir, JobDir) {
-        let scratch = tempfile::tempdir().unwrap();
-        let dir = JobDir::at(Utf8PathBuf::from_path_buf(scratch.path().to_owned()).unwrap());
-        (scratch, dir)
-    }
-
     fn put(path: &Utf8Path, bytes: &[u8]) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
@@ -314,17 +296,20 @@ mod tests {
 
     #[test]
     fn wrong_files_markers_and_journals_are_found() {
-        let models = ModelSet::new();
-        let (_scratch, dir) = dir();
-        let file = &models.new.files[2];
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(scratch.path()).unwrap();
+        let dir = |job| JobDir { job, root: root.to_owned() };
+        let file = &NEW.files[2];
+        let (name, marker) =
+            (dir(Job::Fetch).final_names(file)[0].clone(), dir(Job::Fetch).destination().join(MARKER));
         let sum = |found: &Findings| found.violations.len();
         let breaks =
             |found: &Findings, invariant| sum(found) == 1 && found.violations[0].starts_with(invariant);
-        let check = |job, after| inspect(&models, job, &dir, after).unwrap();
+        let check = |job, after| inspect(&dir(job), after).unwrap();
         assert_eq!(sum(&check(Job::Fetch, After::Death)), 0, "nothing is there");
-        assert_eq!(check(Job::Fetch, After::Death).to_fetch, models.new.size());
+        assert_eq!(check(Job::Fetch, After::Death).to_fetch, NEW.size());
 
-        put(&dir.final_names(file.path)[0], &models.old.files[2].bytes);
+        put(&name, &OLD.files[2].bytes);
         assert_eq!(sum(&check(Job::Replace, After::Death)), 0, "the old version");
         assert!(breaks(&check(Job::Fetch, After::Death), I1));
 
@@ -334,21 +319,21 @@ mod tests {
             file.bytes.len(),
             file.sha256
         );
-        put(&dir.destination().join(MARKER), entry.as_bytes());
+        put(&marker, entry.as_bytes());
         assert!(breaks(&check(Job::Replace, After::Death), I2));
-        put(&dir.final_names(file.path)[0], &file.bytes);
+        put(&name, &file.bytes);
         assert_eq!(sum(&check(Job::Fetch, After::Death)), 0, "now it is right");
 
-        let other = &models.new.files[0];
+        let other = &NEW.files[0];
         let sealed = |body: String| format!("{body} {:08x}\n", crc32fast::hash(body.as_bytes()));
         let crc = crc32fast::hash(&other.bytes[..100]);
         let head = sealed(format!("provision-journal 1 {} {}", other.sha256, other.bytes.len()));
-        let stem = dir.destination().join("loras/deep/.y.safetensors.00000000");
+        let stem = dir(Job::Fetch).destination().join("loras/deep/.y.safetensors.00000000");
         let journal = |word: &str| head.clone() + &sealed(format!("{word} 0 100 {crc:08x}"));
         put(&stem.with_extension("00000000.part"), &other.bytes[..100]);
         put(&stem.with_extension("00000000.journal"), journal("durable").as_bytes());
         let held = check(Job::Fetch, After::PowerCut);
-        assert_eq!((sum(&held), held.to_fetch), (0, models.new.size() - file.bytes.len() as u64 - 100));
+        assert_eq!((sum(&held), held.to_fetch), (0, NEW.size() - file.bytes.len() as u64 - 100));
         put(&stem.with_extension("00000000.part"), &other.bytes[..99]);
         assert!(breaks(&check(Job::Fetch, After::PowerCut), I3));
         put(&stem.with_extension("00000000.journal"), journal("written").as_bytes());

@@ -1,4 +1,4 @@
-//! The jobs: command lines of the program, each with its own directory and start.
+//! The jobs: command lines of the program, each with its own start, and the directories in which they run.
 
 use std::fmt;
 use std::fs;
@@ -6,6 +6,8 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
+
+use super::models::ModelFile;
 
 /// A job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -39,41 +41,33 @@ impl fmt::Display for Job {
 }
 
 impl Job {
-    /// Every byte is on the machine already.
-    pub(super) fn is_local(self) -> bool {
-        matches!(self, Self::Ensure | Self::Symlink | Self::Link)
-    }
-
     /// The lock pins piece lists.
     pub(super) fn has_lists(self) -> bool {
         self == Self::Update
     }
-
-    /// The program's arguments.
-    pub(super) fn arguments(self, baked: &Utf8Path, dir: &JobDir, lock: &Utf8Path) -> Vec<String> {
-        let (cache, layers, destination) = (dir.cache(), dir.layers(), dir.destination());
-        let mut words = match self {
-            Self::Ensure => vec!["ensure", "--baked", baked.as_str()],
-            Self::Symlink => vec!["ensure", "--baked", baked.as_str(), "--baked-mode", "symlink"],
-            Self::Cache | Self::Link => vec!["fetch", "--cache", cache.as_str()],
-            Self::Layers => vec!["fetch", "--layers", layers.as_str()],
-            Self::Fetch | Self::Paced | Self::Resume | Self::Replace | Self::Update => vec!["fetch"],
-        };
-        words.extend(["--lock", lock.as_str(), "--dest", destination.as_str()]);
-        words.extend(["--progress", "none", "--connections", "4", "--wait", "30s"]);
-        words.into_iter().map(str::to_owned).collect()
-    }
 }
 
-/// The directory in which a job runs.
+/// A job and the directory in which it runs.
 #[derive(Debug, Clone)]
 pub(super) struct JobDir {
+    pub(super) job: Job,
     pub(super) root: Utf8PathBuf,
 }
 
 impl JobDir {
-    pub(super) fn at(root: impl Into<Utf8PathBuf>) -> Self {
-        Self { root: root.into() }
+    /// The program's arguments. The last is the time to wait for a lock.
+    pub(super) fn arguments(&self, baked: &Utf8Path, lock: &Utf8Path) -> Vec<String> {
+        let (cache, layers, destination) = (self.cache(), self.layers(), self.destination());
+        let mut words = match self.job {
+            Job::Ensure => vec!["ensure", "--baked", baked.as_str()],
+            Job::Symlink => vec!["ensure", "--baked", baked.as_str(), "--baked-mode", "symlink"],
+            Job::Cache | Job::Link => vec!["fetch", "--cache", cache.as_str()],
+            Job::Layers => vec!["fetch", "--layers", layers.as_str()],
+            Job::Fetch | Job::Paced | Job::Resume | Job::Replace | Job::Update => vec!["fetch"],
+        };
+        words.extend(["--lock", lock.as_str(), "--dest", destination.as_str()]);
+        words.extend(["--progress", "none", "--connections", "4", "--wait", "30s"]);
+        words.into_iter().map(str::to_owned).collect()
     }
 
     /// Empties the directory, and copies `template` into it, with times and holes: a marker compares times.
@@ -104,21 +98,26 @@ impl JobDir {
         self.root.join("cache")
     }
 
+    /// The path of the file's bytes in the cache.
+    pub(super) fn object(&self, file: &ModelFile) -> Utf8PathBuf {
+        self.cache().join("sha256").join(&file.sha256[..2]).join(&file.sha256)
+    }
+
     pub(super) fn layers(&self) -> Utf8PathBuf {
         self.root.join("layers")
     }
 
     /// The final names of a file: in the destination, and in its layer.
-    pub(super) fn final_names(&self, path: &str) -> [Utf8PathBuf; 2] {
+    pub(super) fn final_names(&self, file: &ModelFile) -> [Utf8PathBuf; 2] {
         let destination = self.destination();
-        let layer = path.split_once('/').map_or("_", |(top, _)| top);
+        let layer = file.path.split_once('/').map_or("_", |(top, _)| top);
         let below_root = destination.as_str().trim_start_matches('/');
-        [destination.join(path), self.layers().join(layer).join(below_root).join(path)]
+        [destination.join(file.path), self.layers().join(layer).join(below_root).join(file.path)]
     }
 
-    /// The final name of a file after `job`.
-    pub(super) fn final_name(&self, job: Job, path: &str) -> Utf8PathBuf {
-        let [destination, layer] = self.final_names(path);
-        if job == Job::Layers { layer } else { destination }
+    /// The final name of a file after the job.
+    pub(super) fn final_name(&self, file: &ModelFile) -> Utf8PathBuf {
+        let [destination, layer] = self.final_names(file);
+        if self.job == Job::Layers { layer } else { destination }
     }
 }

@@ -3,9 +3,11 @@
 //! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ. Every
 //! second piece is equal.
 
-use std::sync::Arc;
+use std::sync::LazyLock;
 
+use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
+use provision_core::piece_list::{Piece, PieceList};
 use provision_testbed::{BlockingOrigin, Content, Recorded};
 
 use crate::tools::lock_text;
@@ -17,90 +19,80 @@ const FILES: [(&str, u64); 3] =
 /// The length of a piece, in bytes. A file of one piece has no list.
 const PIECE: usize = 500_000;
 
+/// The version that each job installs.
+pub(super) static NEW: LazyLock<Version> =
+    LazyLock::new(|| Version::new("new", |at, size| Content::generated(100 + at as u64, size).to_vec()));
+
+/// The version that is installed before.
+pub(super) static OLD: LazyLock<Version> = LazyLock::new(|| {
+    Version::new("old", |at, size| {
+        let mut bytes = Content::generated(200 + at as u64, size).to_vec();
+        for (old, new) in bytes.chunks_mut(PIECE).zip(NEW.files[at].bytes.chunks(PIECE)).skip(1).step_by(2) {
+            old.copy_from_slice(new);
+        }
+        bytes
+    })
+});
+
 /// A model file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct ModelFile {
     pub(super) path: &'static str,
     pub(super) sha256: String,
-    pub(super) bytes: Arc<Vec<u8>>,
-    /// Its piece list and the list's digest. A file of one piece has none.
-    pub(super) list: Option<(Vec<u8>, Sha256)>,
-    content: Content,
+    pub(super) bytes: Vec<u8>,
+    /// Its piece list. A file of one piece has none.
+    list: Option<Vec<u8>>,
 }
 
 /// One version of all files.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Version {
     name: &'static str,
     pub(super) files: Vec<ModelFile>,
 }
 
-/// Both versions.
-#[derive(Debug, Clone)]
-pub(super) struct ModelSet {
-    pub(super) new: Version,
-    pub(super) old: Version,
-}
-
-impl ModelSet {
-    pub(super) fn new() -> Self {
-        let new = Version::new("new", |at, size| Content::generated(100 + at, size).to_vec());
-        let old = |at: u64, size| {
-            let other = Content::generated(200 + at, size).to_vec();
-            let pieces = other.chunks(PIECE).zip(new.files[at as usize].bytes.chunks(PIECE));
-            pieces
-                .enumerate()
-                .flat_map(|(at, (old, new))| if at % 2 == 0 { old } else { new })
-                .copied()
-                .collect()
-        };
-        Self { old: Version::new("old", old), new }
-    }
-
-    pub(super) fn find(&self, path: &str, sha256: &str) -> Option<&ModelFile> {
-        let mut all = self.new.files.iter().chain(&self.old.files);
-        all.find(|file| file.path == path && file.sha256 == sha256)
-    }
-}
-
 impl ModelFile {
+    fn new(path: &'static str, bytes: Vec<u8>) -> Self {
+        let sha256 = Sha256::of(&bytes);
+        let piece = |(at, piece): (usize, &[u8])| {
+            let start = (at * PIECE) as u64;
+            let range = ByteRange::new(start, start + piece.len() as u64);
+            Piece { range, sha256: Sha256::of(piece) }
+        };
+        let pieces = bytes.chunks(PIECE).enumerate().map(piece).collect();
+        let list = PieceList::new(bytes.len() as u64, sha256, pieces).ok().and_then(|list| list.write());
+        Self { path, sha256: sha256.to_string(), bytes, list }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// The bytes of the pieces that the other version does not have.
     pub(super) fn changed(&self) -> u64 {
         self.bytes.chunks(PIECE).step_by(2).map(|piece| piece.len() as u64).sum()
     }
-}
 
-/// The piece list of a file with these bytes, written by docs/lockfile.md. `None` for a file of one piece.
-fn list_of(bytes: &[u8]) -> Option<Vec<u8>> {
-    let pieces = bytes.chunks(PIECE);
-    let count = pieces.len();
-    let entry = |(at, piece): (usize, &[u8])| {
-        let (start, length) = ((at * PIECE) as u64, piece.len() as u32);
-        [&start.to_le_bytes()[..], &length.to_le_bytes(), Sha256::of(piece).as_bytes()].concat()
-    };
-    let entries: Vec<u8> = pieces.enumerate().flat_map(entry).collect();
-    let (version, count_bytes, size) =
-        (1_u32.to_le_bytes(), (count as u32).to_le_bytes(), (bytes.len() as u64).to_le_bytes());
-    let file = Sha256::of(bytes);
-    let parts = [b"provision-pieces", &version[..], &count_bytes, &size, file.as_bytes(), &entries];
-    (count > 1).then(|| parts.concat())
+    /// Its piece list, and the list's digest.
+    pub(super) fn list(&self) -> Option<(&[u8], String)> {
+        self.list.as_deref().map(|list| (list, Sha256::of(list).to_string()))
+    }
 }
 
 impl Version {
     /// The files with the bytes that `bytes` returns for their position and size.
-    fn new(name: &'static str, bytes: impl Fn(u64, u64) -> Vec<u8>) -> Self {
-        let file = |(at, (path, size))| {
-            let bytes = bytes(at, size);
-            let list = list_of(&bytes).map(|list| (list.clone(), Sha256::of(&list)));
-            let content = Content::bytes(bytes.clone());
-            ModelFile { path, sha256: content.sha256_hex(), bytes: Arc::new(bytes), list, content }
-        };
-        Self { name, files: (0..).zip(FILES).map(file).collect() }
+    fn new(name: &'static str, bytes: impl Fn(usize, u64) -> Vec<u8>) -> Self {
+        let file = |(at, (path, size))| ModelFile::new(path, bytes(at, size));
+        Self { name, files: FILES.into_iter().enumerate().map(file).collect() }
+    }
+
+    pub(super) fn find(&self, path: &str, sha256: &str) -> Option<&ModelFile> {
+        self.files.iter().find(|file| file.path == path && file.sha256 == sha256)
     }
 
     pub(super) fn serve(&self, origin: &BlockingOrigin) {
         for file in &self.files {
-            origin.put(&self.url_path(file), file.content.clone());
+            origin.put(&self.url_path(file), Content::bytes(file.bytes.clone()));
         }
     }
 
@@ -111,12 +103,11 @@ impl Version {
     /// The number of bytes that `requests` ask for, each byte once.
     pub(super) fn requested_bytes(&self, requests: &[Recorded]) -> u64 {
         let of_file = |file: &ModelFile| {
-            let (path, size) = (self.url_path(file), file.bytes.len() as u64);
+            let path = self.url_path(file);
             let range = |request: &Recorded| {
-                let range = request.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
-                let (first, last) = range.and_then(|range| range.split_once('-')).unwrap_or_default();
-                let end = last.parse::<u64>().map_or(size, |last| last + 1);
-                (first.parse().unwrap_or(0), end.min(size))
+                let last = request.range.as_deref().and_then(|range| range.rsplit_once('-')?.1.parse().ok());
+                let end = last.map_or(file.size(), |last: u64| file.size().min(last + 1));
+                (request.range_start().unwrap_or(0), end)
             };
             covered(requests.iter().filter(|request| request.path == path).map(range))
         };
@@ -127,17 +118,15 @@ impl Version {
     pub(super) fn lock(&self, origin: &BlockingOrigin, has_lists: bool) -> String {
         let model = |file: &ModelFile| {
             let url = origin.url(&self.url_path(file));
-            let pin =
-                file.list.as_ref().filter(|_| has_lists).map(|(_, pin)| format!("pieces = \"{pin}\"\n"));
-            lock_text::model(file.path, &url, file.bytes.len() as u64, &file.sha256)
-                + &pin.unwrap_or_default()
+            let pin = file.list().filter(|_| has_lists).map(|(_, pin)| format!("pieces = \"{pin}\"\n"));
+            lock_text::model(file.path, &url, file.size(), &file.sha256) + &pin.unwrap_or_default()
         };
         lock_text::VERSION.to_owned() + &self.files.iter().map(model).collect::<String>()
     }
 
     /// The size of all files.
     pub(super) fn size(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes.len() as u64).sum()
+        self.files.iter().map(ModelFile::size).sum()
     }
 }
 
@@ -162,9 +151,8 @@ mod tests {
 
     #[test]
     fn requested_bytes_count_once_across_requests() {
-        let models = ModelSet::new();
         let origin = BlockingOrigin::start(OriginConfig::default()).unwrap();
-        models.new.serve(&origin);
+        NEW.serve(&origin);
         let ask = |path: &str, range: &str| {
             let mut line = TcpStream::connect(origin.addr()).unwrap();
             write!(line, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{range}\r\n").unwrap();
@@ -175,8 +163,8 @@ mod tests {
         ask("/new/vae/x.safetensors", "Range: bytes=250-399\r\n");
         ask("/new/vae/x.safetensors", "Range: bytes=3000000-\r\n");
         ask("/elsewhere", "");
-        assert_eq!(models.new.requested_bytes(&origin.requests()), 40_000 + 300 + 400_000);
-        assert_eq!(models.new.requested_bytes(&origin.requests_since(2)), 150 + 400_000);
-        assert_eq!(models.new.requested_bytes(&origin.requests_since(5)), 0);
+        assert_eq!(NEW.requested_bytes(&origin.requests()), 40_000 + 300 + 400_000);
+        assert_eq!(NEW.requested_bytes(&origin.requests_since(2)), 150 + 400_000);
+        assert_eq!(NEW.requested_bytes(&origin.requests_since(5)), 0);
     }
 }

@@ -15,68 +15,61 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use fastrand::Rng;
 use xshell::Shell;
 
+use super::Outcome;
 use super::call::{Call, spread};
 use super::disk_image::{DiskImages, EXT4, FILE_SYSTEMS, FileSystem, clone_image};
-use super::extent::Extent;
 use super::invariants::{self, After, I2, listing};
 use super::job::{Job, JobDir};
 use super::sandbox::{CrashContext, CrashSandbox};
-use super::summary::Summary;
 use super::tracer::Options;
 
 /// The last random moment is so many milliseconds after the start, at most.
 const RANDOM_SPAN: u64 = 2400;
 
-/// A clone of the disk, and its moment.
-struct Clone {
-    image: Utf8PathBuf,
-    moment: String,
-}
-
-/// The moments of the clones.
-struct Moments<'a> {
-    before: &'a dyn Fn(&Call) -> bool,
-    /// Milliseconds from one random moment to the next.
-    random: Vec<u64>,
-}
+/// An image of the disk, and the moment of which it is.
+type Clone = (Utf8PathBuf, String);
 
 pub(super) struct PowerCut<'a> {
     images: DiskImages,
     sandbox: CrashSandbox<'a>,
-    dir: JobDir,
     rng: Rng,
-    summary: Summary,
 }
 
 impl<'a> PowerCut<'a> {
     pub(super) fn new(sh: &Shell, context: &'a CrashContext, rng: Rng) -> Result<Self> {
         let images = DiskImages::new(sh, &context.folder)?;
-        let (sandbox, dir) = (CrashSandbox::new(context, "power")?, JobDir::at(images.at.join("place")));
-        Ok(Self { images, sandbox, dir, rng, summary: Summary::default() })
+        Ok(Self { images, sandbox: CrashSandbox::new(context, "power")?, rng })
     }
 
-    /// Cuts the power until there are enough clones. Returns how many there are.
-    pub(super) fn run(&mut self, recorded: &[(Job, Vec<Call>)], extent: Extent) -> Result<usize> {
-        let is_in =
-            |job| !extent.is_sample || [Job::Fetch, Job::Paced, Job::Update, Job::Cache].contains(job);
+    fn dir(&self, job: Job) -> JobDir {
+        JobDir { job, root: self.images.at.join("place") }
+    }
+
+    /// Cuts the power at about `count` moments on ext4, and at a third as many on each other file system; with `None`,
+    /// before every call. Returns how far the job was at each.
+    pub(super) fn run(
+        &mut self,
+        recorded: &[(Job, Vec<Call>)],
+        count: Option<usize>,
+        is_sample: bool,
+    ) -> Result<Vec<Outcome>> {
+        let is_in = |job| !is_sample || [Job::Fetch, Job::Paced, Job::Update, Job::Cache].contains(job);
         let recorded: Vec<_> = recorded.iter().filter(|(job, _)| is_in(job)).collect();
-        let kinds = self.check_itself(if extent.is_sample { &[EXT4] } else { &FILE_SYSTEMS })?;
-        for kind in kinds {
+        let mut outcomes = Vec::new();
+        for kind in self.check_itself(if is_sample { &[EXT4] } else { &FILE_SYSTEMS })? {
+            let shares = recorded.len() * if kind.name == EXT4.name { 1 } else { 3 };
             for (job, calls) in &recorded {
-                // File systems other than ext4 get a third.
-                let count = if kind.name == EXT4.name { extent.count } else { extent.count.div_ceil(3) };
-                let share = if extent.is_exhaustive { calls.len() } else { count.div_ceil(recorded.len()) };
-                self.cut(kind, *job, calls, share)?;
+                let share = count.map_or(calls.len(), |count| count.div_ceil(shares));
+                let row = format!("{} {job}", kind.name);
+                let cut = self.cut(kind, &self.dir(*job), calls, share).with_context(|| row.clone())?;
+                outcomes.extend(cut.into_iter().map(|outcome| (row.clone(), outcome)));
             }
         }
-        println!("{}", self.summary.table("job"));
-        let total = self.summary.total();
-        println!("{total} clones of the disk; I1 to I3 held, and a run on each finished the job");
-        Ok(total)
+        Ok(outcomes)
     }
 
     /// Checks that a wrong order of writes is found, and returns the file systems that this machine has.
@@ -94,117 +87,111 @@ impl<'a> PowerCut<'a> {
         Ok(present)
     }
 
-    /// Clones the disk at moments of a job and checks the clones.
-    fn cut(&mut self, kind: FileSystem, job: Job, calls: &[Call], share: usize) -> Result<()> {
-        let row = format!("{} {job}", kind.name);
+    /// Clones the disk at `share` moments of a job and checks the clones.
+    fn cut(
+        &mut self,
+        kind: FileSystem,
+        dir: &JobDir,
+        calls: &[Call],
+        share: usize,
+    ) -> Result<Vec<&'static str>> {
         // One of the share is the moment after the end; a third of the paced job's are at random.
-        let random = if job == Job::Paced { share / 3 } else { 0 };
+        let random = if dir.job == Job::Paced { share / 3 } else { 0 };
         let numbers: BTreeSet<u64> =
             spread(calls, share.saturating_sub(random + 1), &mut self.rng).into_iter().collect();
-        let random = (0..random).map(|_| self.rng.u64(0..RANDOM_SPAN / random as u64)).collect();
-        let moments = Moments { before: &|call| numbers.contains(&call.number), random };
-        let clones = self.clones(kind, job, &moments, None).with_context(|| row.clone())?;
+        let waits = (0..random).map(|_| Duration::from_millis(self.rng.u64(0..RANDOM_SPAN / random as u64)));
+        let waits: Vec<_> = waits.collect();
+        let clones = self.clones(kind, dir, &|call| numbers.contains(&call.number), &waits, None)?;
         let last = clones.len() - 1;
-        for (number, Clone { image, moment }) in clones.into_iter().enumerate() {
-            let outcome =
-                self.check(&image, job, number == last).with_context(|| format!("{row}, {moment}"))?;
-            self.summary.add(row.clone(), outcome);
-        }
-        Ok(())
+        let check = |(number, (image, moment)): (usize, Clone)| {
+            self.check(&image, dir, number == last).with_context(|| moment)
+        };
+        clones.into_iter().enumerate().map(check).collect()
     }
 
     /// Checks a clone and finishes the job on it. Returns how far the job was.
-    fn check(&self, image: &Utf8PathBuf, job: Job, is_last: bool) -> Result<&'static str> {
+    fn check(&self, image: &Utf8Path, dir: &JobDir, is_last: bool) -> Result<&'static str> {
         let _mounted = self.images.mount(image).context("mounting the clone")?;
         fs::remove_file(image)?;
-        let models = &self.sandbox.context.models;
         if is_last {
-            invariants::ensure_durable(models, job, &self.dir).context("it had ended with exit code 0")?;
+            invariants::ensure_durable(dir).context("it had ended with exit code 0")?;
         }
-        let recovered = self.sandbox.recover(job, &self.dir, After::PowerCut);
-        let found =
-            recovered.with_context(|| format!("now there are\n{}\n  and", listing(&self.dir.root)))?;
+        let recovered = self.sandbox.recover(dir, After::PowerCut);
+        let found = recovered.with_context(|| format!("now there are\n{}\n  and", listing(&dir.root)))?;
         Ok(match (found.is_complete, found.to_fetch) {
             (true, _) => "complete",
-            (false, rest) if rest < models.new.size() => "partial",
+            (false, rest) if rest < super::models::NEW.size() => "partial",
             (false, _) => "nothing yet",
         })
     }
 
-    /// Runs the job on a new disk and returns its clones, the one after the end last.
+    /// Runs the job on a new disk. Returns the clones before the chosen calls, those after each of `waits`, and the one
+    /// after the end, which is the last.
     fn clones(
         &self,
         kind: FileSystem,
-        job: Job,
-        moments: &Moments<'_>,
+        dir: &JobDir,
+        is_chosen: &dyn Fn(&Call) -> bool,
+        waits: &[Duration],
         no_sync: Option<&str>,
     ) -> Result<Vec<Clone>> {
         let disk = self.images.disk(kind)?;
-        self.sandbox.reset(job, &self.dir)?;
+        self.sandbox.reset(dir)?;
         disk.sync()?;
-        let image = self.images.image();
-        let clone = |name: String, moment: String| {
-            Ok::<_, anyhow::Error>(Clone { image: clone_image(&image, &name)?, moment })
-        };
+        let image = &self.images.image();
         let mut clones = Vec::new();
         let mut before_each = |call: &Call| {
-            if (moments.before)(call) {
-                clones.push(clone(format!("call-{}.img", call.number), format!("before {call}"))?);
+            if is_chosen(call) {
+                let clone = clone_image(image, &format!("call-{}.img", call.number))?;
+                clones.push((clone, format!("before {call}")));
             }
             Ok(())
         };
-        let (clone, random) = (&clone, &moments.random);
         let (running, ended) = channel::<()>();
-        let (trace, random) = std::thread::scope(|scope| {
+        let (trace, at_random) = std::thread::scope(|scope| {
             let timer = scope.spawn(move || {
-                let waits = random.iter().map(|millis| Duration::from_millis(*millis));
                 // The end of the run cuts the wait short.
-                let reached =
-                    waits.take_while(|wait| ended.recv_timeout(*wait) == Err(RecvTimeoutError::Timeout));
-                let at =
-                    |(number, _)| clone(format!("random-{number}.img"), format!("random moment {number}"));
-                reached.enumerate().map(at).collect::<Result<Vec<_>>>()
+                let has_passed =
+                    |wait: &&Duration| ended.recv_timeout(**wait) == Err(RecvTimeoutError::Timeout);
+                let clone = |(number, _)| {
+                    let clone = clone_image(image, &format!("random-{number}.img"))?;
+                    Ok((clone, format!("random moment {number}")))
+                };
+                waits.iter().take_while(has_passed).enumerate().map(clone).collect::<Result<Vec<Clone>>>()
             });
             let options = Options { no_sync, before_each: Some(&mut before_each), ..Options::default() };
-            let trace = self.sandbox.trace(job, &self.dir, false, options);
+            let trace = self.sandbox.trace(dir, options);
             drop(running);
             (trace, timer.join())
         });
         trace?.ended.exited(0)?;
-        clones.extend(random.ok().context("the thread that clones")??);
-        clones.push(clone("end.img".to_owned(), "after exit code 0".to_owned())?);
+        clones.extend(at_random.ok().context("the thread that clones")??);
+        clones.push((clone_image(image, "end.img")?, "after exit code 0".to_owned()));
         Ok(clones)
     }
 
     /// Finds a marker over a wrong file where `fsync` of the parts does nothing.
     fn find_wrong_order(&self, kind: FileSystem) -> Result<()> {
-        let before = |call: &Call| ["renameat", "unlinkat"].contains(&call.name.as_str());
-        let moments = Moments { before: &before, random: Vec::new() };
-        let clones = self.clones(kind, Job::Fetch, &moments, Some(".part"))?;
+        let dir = self.dir(Job::Fetch);
+        let is_chosen = |call: &Call| ["renameat", "unlinkat"].contains(&call.name.as_str());
+        let clones = self.clones(kind, &dir, &is_chosen, &[], Some(".part"))?;
         let (name, count) = (kind.name, clones.len());
-        let (mut files, mut markers) = (0, Vec::new());
-        for Clone { image, moment } in clones {
+        let mut violations = Vec::new();
+        for (image, moment) in clones {
             let _mounted = self.images.mount(&image)?;
             fs::remove_file(&image)?;
-            let models = &self.sandbox.context.models;
-            for violation in invariants::inspect(models, Job::Fetch, &self.dir, After::PowerCut)?.violations {
-                if violation.starts_with(I2) {
-                    markers.push(format!("{moment}: {violation}"));
-                } else {
-                    files += 1;
-                }
-            }
+            let found = invariants::inspect(&dir, After::PowerCut)?.violations;
+            violations.extend(found.into_iter().map(|violation| (moment.clone(), violation)));
         }
-        let found =
-            format!("{count} clones, {files} wrong files, {} wrong entries of a marker", markers.len());
-        ensure!(
-            !markers.is_empty(),
-            "{name}, without fsync of the parts: {found}: this part finds nothing here"
-        );
-        println!(
-            "    {name}, red as it has to be without fsync of the parts: {found}; the first {}",
-            markers[0]
-        );
+        let (markers, files): (Vec<_>, Vec<_>) =
+            violations.into_iter().partition(|(_, violation)| violation.starts_with(I2));
+        let (files, entries) = (files.len(), markers.len());
+        let found = format!("{count} clones, {files} wrong files, {entries} wrong entries of a marker");
+        let Some((moment, violation)) = markers.first() else {
+            anyhow::bail!("{name}, without fsync of the parts: {found}: this part finds nothing here")
+        };
+        println!("    {name}, red as it has to be without fsync of the parts: {found}");
+        println!("    the first, {moment}: {violation}");
         Ok(())
     }
 }

@@ -2,48 +2,46 @@
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 
+use super::Outcome;
 use super::call::{Call, spread};
-use super::extent::Extent;
 use super::injection::{Action, Injection};
 use super::invariants::{After, listing};
 use super::job::Job;
 use super::sandbox::{CrashContext, CrashSandbox};
-use super::summary::Summary;
 use super::tracer::Options;
-use super::verdict::{self, KILLED, MISSES};
+use super::verdict::{self, MISSED};
 use crate::tools::parallel;
 
 /// Runs differ in their number of calls; so many numbers beyond the recorded ones are tried.
 const MARGIN: u64 = 8;
 /// More than processors, since the paced job waits most of the time.
-const WORKERS: usize = 4;
+const WORKERS: [usize; 4] = [0, 1, 2, 3];
 
-/// The injections of a part: every call with every action, or about as many for each job as the extent says.
+/// The injections of a part: about `count` over all jobs; with `None`, every call with every action.
 pub(super) fn choose(
     recorded: &[(Job, Vec<Call>)],
     actions: &[Action],
-    extent: Extent,
+    count: Option<usize>,
     rng: &mut Rng,
 ) -> Vec<Injection> {
-    let share = extent.count.div_ceil(recorded.len());
     let mut injections = Vec::new();
     for (job, calls) in recorded {
         let mut add = |at, action| injections.push(Injection { job: *job, at, action });
-        if extent.is_exhaustive {
+        let Some(count) = count else {
             for at in 1..=calls.len() as u64 + MARGIN {
                 for action in actions {
                     add(at, *action);
                 }
             }
             continue;
-        }
+        };
         // Through its calls as often as it takes, with changing actions.
+        let share = count.div_ceil(recorded.len());
         let mut numbers = Vec::new();
         while numbers.len() < share {
             numbers.extend(spread(calls, share - numbers.len(), rng));
@@ -54,63 +52,41 @@ pub(super) fn choose(
     injections
 }
 
-/// Disturbs the jobs, by several workers, and prints the outcomes. Returns how many calls were hit. The first failure
-/// ends all.
-pub(super) fn run(context: &CrashContext, mut injections: Vec<Injection>) -> Result<usize> {
-    println!("    {} injections", injections.len());
-    // The slow job comes first.
-    injections.sort_by_key(|injection| injection.job != Job::Paced);
-    let sandbox = |number| CrashSandbox::new(context, &format!("worker-{number}"));
-    let free = Mutex::new((0..WORKERS).map(sandbox).collect::<Result<Vec<_>>>()?);
-    let free = || free.lock().unwrap_or_else(PoisonError::into_inner);
-    let has_failed = AtomicBool::new(false);
-    let results = parallel::map(&injections, WORKERS, |&injection| {
-        if has_failed.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let sandbox = free().pop().context("a worker without a sandbox")?;
-        let result = inject(&sandbox, injection);
-        free().push(sandbox);
-        has_failed.fetch_or(result.is_err(), Ordering::Relaxed);
-        result.map(Some).with_context(|| {
-            format!("to repeat: cargo lab crash --strike {injection} (threads vary: it may take several)")
-        })
-    });
-    let (mut by_call, mut by_action, mut failures) = (Summary::default(), Summary::default(), Vec::new());
-    for (injection, result) in injections.iter().zip(results) {
-        match result {
-            Ok(Some((call, outcome))) => {
-                let column = if outcome == KILLED { injection.job.to_string() } else { outcome.to_owned() };
-                by_call.add(call, column);
-                by_action.add(injection.action.to_string(), outcome);
-            }
-            Ok(None) => {}
-            Err(error) => failures.push(format!("- {error:#}")),
-        }
-    }
-    ensure!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-    let hits = by_action.total() - MISSES.iter().map(|miss| by_action.column(miss)).sum::<usize>();
-    println!("{}\n\n{}", by_action.table("action"), by_call.table("call"));
-    println!("{hits} hits; I1 to I3 held, and each next run finished the job");
+/// Disturbs the jobs, by several workers. The first failure ends all.
+pub(super) fn run(context: &CrashContext, mut injections: Vec<Injection>) -> Result<Vec<Outcome>> {
     let tried = injections.len();
-    ensure!(
-        hits * 10 >= tried * 7,
-        "most of the {tried} injections hit nothing: the tracer misses the calls"
-    );
-    Ok(hits)
+    println!("    {tried} injections");
+    // The workers share the slow job's evenly, and begin with them.
+    injections.sort_by_key(|injection| injection.job != Job::Paced);
+    let has_failed = AtomicBool::new(false);
+    let results = parallel::map(&WORKERS, WORKERS.len(), |&worker| {
+        let sandbox = CrashSandbox::new(context, &format!("worker-{worker}"))?;
+        let own = injections.iter().skip(worker).step_by(WORKERS.len());
+        let outcome = |injection: &Injection| {
+            let outcome = inject(&sandbox, *injection);
+            has_failed.fetch_or(outcome.is_err(), Relaxed);
+            let outcome = outcome.with_context(|| {
+                format!("to repeat: cargo lab crash --strike {injection} (threads vary: it may take several)")
+            })?;
+            Ok((injection.action.to_string(), outcome))
+        };
+        own.take_while(|_| !has_failed.load(Relaxed)).map(outcome).collect::<Result<Vec<_>>>()
+    });
+    let outcomes = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+    let hits = outcomes.iter().filter(|(_, outcome)| *outcome != MISSED).count();
+    ensure!(hits * 10 >= tried * 7, "{hits} of {tried} injections hit: the tracer misses the calls");
+    Ok(outcomes)
 }
 
-/// Disturbs one run, checks its end, and lets the next run finish the job. Returns the call's kind, and the end.
-fn inject(sandbox: &CrashSandbox<'_>, injection: Injection) -> Result<(String, &'static str)> {
-    let (Injection { job, at, action }, dir) = (injection, sandbox.dir());
-    sandbox.reset(job, &dir)?;
-    let options = Options { action: Some((at, action)), ..Options::default() };
-    let trace = sandbox.trace(job, &dir, false, options)?;
+/// Disturbs one run, checks its end, and lets the next run finish the job.
+fn inject(sandbox: &CrashSandbox<'_>, Injection { job, at, action }: Injection) -> Result<&'static str> {
+    let dir = sandbox.dir(job);
+    sandbox.reset(&dir)?;
+    let trace = sandbox.trace(&dir, Options { action: Some((at, action)), ..Options::default() })?;
     let outcome = verdict::check(action, &trace, &dir);
-    let recovered = outcome.and_then(|outcome| sandbox.recover(job, &dir, After::Death).map(|_| outcome));
-    let outcome = recovered.with_context(|| {
+    let recovered = outcome.and_then(|outcome| sandbox.recover(&dir, After::Death).map(|_| outcome));
+    recovered.with_context(|| {
         let hit = trace.hit.as_ref().map_or_else(|| "no call".to_owned(), Call::to_string);
         format!("{action} at {hit}, {}; now there are\n{}\n  and", trace.ended, listing(&dir.root))
-    })?;
-    Ok((trace.hit.map_or_else(|| outcome.to_owned(), |hit| hit.kind()), outcome))
+    })
 }

@@ -16,7 +16,7 @@ use xshell::{Shell, cmd};
 use super::call::Call;
 use super::invariants::{self, After, Findings};
 use super::job::{Job, JobDir};
-use super::models::{ModelSet, Version};
+use super::models::{NEW, OLD, Version};
 use super::tracer::{self, Options, Trace};
 use crate::project;
 use crate::tools::process::Run;
@@ -27,15 +27,12 @@ pub(super) const TIME_LIMIT: Duration = Duration::from_mins(1);
 /// Bytes per second of each connection of the paced job, which then takes three seconds.
 const PACE: u64 = 550_000;
 
-/// The parts that all sandboxes share: the program, the tracer, the model files, and the directories that jobs start
-/// from. Its directory is removed with it.
+/// The parts that all sandboxes share: the program, the tracer, and the directories that jobs start from. Its directory
+/// is removed with it.
 #[derive(Debug)]
 pub(super) struct CrashContext {
     pub(super) program: Utf8PathBuf,
     tracer: Utf8PathBuf,
-    /// A library under which `flock` does nothing.
-    no_flock: Utf8PathBuf,
-    pub(super) models: ModelSet,
     /// A directory with all files, as in an image.
     baked: Utf8PathBuf,
     pub(super) folder: Utf8PathBuf,
@@ -49,47 +46,44 @@ impl CrashContext {
         let scratch = tempfile::Builder::new().prefix("crash-").tempdir()?;
         // The tracer reads resolved paths from the kernel, and the temporary directory may be a symlink.
         let folder = Utf8PathBuf::try_from(scratch.path().canonicalize()?)?;
-        let sources = project::root().join("lab/src/crash");
-        let (tracer, no_flock) = (folder.join("tracer"), folder.join("no_flock.so"));
-        cmd!(sh, "cc -O2 -o {tracer} {sources}/tracer.c").quiet().run()?;
-        cmd!(sh, "cc -O2 -shared -fPIC -o {no_flock} {sources}/no_flock.c").quiet().run()?;
+        let (source, tracer) = (project::root().join("lab/src/crash/tracer.c"), folder.join("tracer"));
+        cmd!(sh, "cc -O2 -o {tracer} {source}").quiet().run()?;
         // A copy: a build meanwhile must not replace the program under test.
         let program = folder.join("provision");
         sh.copy_file(program::target(sh).join("debug/provision"), &program)?;
-        let (models, baked) = (ModelSet::new(), folder.join("baked"));
-        for file in &models.new.files {
-            sh.write_file(baked.join(file.path), &*file.bytes)?;
+        let baked = folder.join("baked");
+        for file in &NEW.files {
+            sh.write_file(baked.join(file.path), &file.bytes)?;
         }
         let path_variable = sh.var("PATH")?;
-        let context =
-            Self { program, tracer, no_flock, models, baked, folder, path_variable, _scratch: scratch };
+        let context = Self { program, tracer, baked, folder, path_variable, _scratch: scratch };
         context.prepare_templates().context("preparing the directories that jobs start from")?;
         Ok(context)
     }
 
     /// The directory that `job` starts from; there is none for a job that starts from nothing.
     fn template(&self, job: Job) -> JobDir {
-        JobDir::at(self.folder.join("templates").join(job.to_string()))
+        JobDir { job, root: self.folder.join("templates").join(job.to_string()) }
     }
 
     /// Makes an old version, a full cache, and an interrupted fetch.
     fn prepare_templates(&self) -> Result<()> {
         let sandbox = CrashSandbox::new(self, "preparation")?;
         let origin = &sandbox.origin;
-        self.models.old.serve(origin);
-        sandbox.write_locks(&self.models.old)?;
+        OLD.serve(origin);
+        sandbox.write_locks(&OLD)?;
         for job in [Job::Replace, Job::Update] {
-            sandbox.command(job, &self.template(job))?.exits(0)?;
+            sandbox.command(&self.template(job))?.exits(0)?;
         }
-        sandbox.write_locks(&self.models.new)?;
+        sandbox.write_locks(&NEW)?;
 
         let filled = self.template(Job::Link);
-        sandbox.command(Job::Cache, &filled)?.exits(0)?;
+        sandbox.command(&filled)?.exits(0)?;
         fs::remove_dir_all(filled.destination())?;
 
         origin.shape(Shape::rate(2_000_000));
-        let half = origin.counters().body_bytes_sent + self.models.new.size() / 2;
-        let running = sandbox.command(Job::Fetch, &self.template(Job::Resume))?.start()?;
+        let half = origin.counters().body_bytes_sent + NEW.size() / 2;
+        let running = sandbox.command(&self.template(Job::Resume))?.start()?;
         origin
             .wait_for(TIME_LIMIT, |counters| counters.body_bytes_sent > half)
             .context("half of the bytes")?;
@@ -101,7 +95,7 @@ impl CrashContext {
 /// An origin, locks of its files without piece lists and with them, and a directory.
 #[derive(Debug)]
 pub(super) struct CrashSandbox<'a> {
-    pub(super) context: &'a CrashContext,
+    context: &'a CrashContext,
     origin: BlockingOrigin,
     folder: Utf8PathBuf,
 }
@@ -111,9 +105,9 @@ impl<'a> CrashSandbox<'a> {
         let folder = context.folder.join(name);
         fs::create_dir_all(&folder)?;
         let origin = BlockingOrigin::start(OriginConfig::default())?;
-        context.models.new.serve(&origin);
+        NEW.serve(&origin);
         let sandbox = Self { context, origin, folder };
-        sandbox.write_locks(&context.models.new)?;
+        sandbox.write_locks(&NEW)?;
         Ok(sandbox)
     }
 
@@ -132,73 +126,72 @@ impl<'a> CrashSandbox<'a> {
             fs::remove_dir_all(&directory)?;
         }
         fs::create_dir(&directory)?;
-        for (list, pin) in version.files.iter().filter_map(|file| file.list.as_ref()) {
-            fs::write(directory.join(pin.to_string()), list)?;
+        for (list, pin) in version.files.iter().filter_map(|file| file.list()) {
+            fs::write(directory.join(pin), list)?;
         }
         Ok(())
     }
 
-    /// The sandbox's directory, on the machine's own file system.
-    pub(super) fn dir(&self) -> JobDir {
-        JobDir::at(self.folder.join("place"))
+    /// `job` in the sandbox's directory, on the machine's own file system.
+    pub(super) fn dir(&self, job: Job) -> JobDir {
+        JobDir { job, root: self.folder.join("place") }
     }
 
-    pub(super) fn command(&self, job: Job, dir: &JobDir) -> Result<Run> {
-        Ok(self.run(&self.context.program, "run", false)?.args(&self.arguments(job, dir)))
+    fn command(&self, dir: &JobDir) -> Result<Run> {
+        Ok(self.run(&self.context.program, "run", false)?.args(&self.arguments(dir)))
     }
 
-    /// The arguments of `job`. The last is the time to wait for a lock.
-    pub(super) fn arguments(&self, job: Job, dir: &JobDir) -> Vec<String> {
-        job.arguments(&self.context.baked, dir, &self.lock(job.has_lists()))
+    /// The program's arguments. The last is the time to wait for a lock.
+    pub(super) fn arguments(&self, dir: &JobDir) -> Vec<String> {
+        dir.arguments(&self.context.baked, &self.lock(dir.job.has_lists()))
+    }
+
+    /// A run of the program in the folder `name`.
+    pub(super) fn writer(&self, name: &str, locks_lie: bool) -> Result<Run> {
+        self.run(&self.context.program, name, locks_lie)
     }
 
     /// A run in the folder `name`. With `locks_lie`, `flock` does nothing and succeeds.
-    pub(super) fn run(&self, program: &Utf8Path, name: &str, locks_lie: bool) -> Result<Run> {
-        let run = Run::new(program, &self.context.path_variable, self.folder.join(name))?;
-        let run = run.env("RUST_BACKTRACE", "1");
-        Ok(if locks_lie { run.env("LD_PRELOAD", &self.context.no_flock) } else { run })
+    fn run(&self, program: &Utf8Path, name: &str, locks_lie: bool) -> Result<Run> {
+        let CrashContext { tracer, path_variable, .. } = self.context;
+        let first = if locks_lie { tracer } else { program };
+        let run = Run::new(first, path_variable, self.folder.join(name))?.env("RUST_BACKTRACE", "1");
+        Ok(if locks_lie { run.args(&["-l", program.as_str()]) } else { run })
     }
 
-    /// Puts into `dir` what `job` starts from.
-    pub(super) fn reset(&self, job: Job, dir: &JobDir) -> Result<()> {
-        dir.reset(&self.context.template(job).root)
+    /// Puts into `dir` what its job starts from.
+    pub(super) fn reset(&self, dir: &JobDir) -> Result<()> {
+        dir.reset(&self.context.template(dir.job).root)
     }
 
-    /// Runs `job` under the tracer.
-    pub(super) fn trace(
-        &self,
-        job: Job,
-        dir: &JobDir,
-        locks_lie: bool,
-        options: Options<'_>,
-    ) -> Result<Trace> {
-        self.origin.shape(if job == Job::Paced { Shape::rate(PACE) } else { Shape::default() });
-        let run = self.run(&self.context.tracer, "traced", locks_lie)?;
-        let command = [vec![self.context.program.to_string()], self.arguments(job, dir)].concat();
-        let trace = tracer::run(run, &self.folder.join("traced/stderr"), &command, options);
+    /// Runs the job under the tracer.
+    pub(super) fn trace(&self, dir: &JobDir, options: Options<'_>) -> Result<Trace> {
+        self.origin.shape(if dir.job == Job::Paced { Shape::rate(PACE) } else { Shape::default() });
+        let run = self.run(&self.context.tracer, "traced", options.locks_lie)?;
+        let command = [vec![self.context.program.to_string()], self.arguments(dir)].concat();
+        let trace = tracer::run(run, &command, options);
         self.origin.shape(Shape::default());
         trace
     }
 
     /// Checks what is left, then finishes the job with an undisturbed run. That run may request no byte that was held.
-    pub(super) fn recover(&self, job: Job, dir: &JobDir, after: After) -> Result<Findings> {
-        let models = &self.context.models;
-        if job == Job::Layers && dir.layers().exists() {
-            invariants::ensure_final_names(models, job, dir)?;
+    pub(super) fn recover(&self, dir: &JobDir, after: After) -> Result<Findings> {
+        if dir.job == Job::Layers && dir.layers().exists() {
+            invariants::ensure_final_names(dir)?;
             // The program asks for this, since two sets would mix.
             fs::remove_dir_all(dir.layers())?;
         }
-        let findings = invariants::inspect(models, job, dir, after)?;
+        let findings = invariants::inspect(dir, after)?;
         invariants::ensure_none(&findings.violations)?;
-        let tolerated = invariants::tolerated(models, &findings, dir)?;
+        let tolerated = invariants::tolerated(&findings, dir)?;
         // Requests of the disturbed run must not be counted.
         let quiet = |counters: &Counters| counters.connections_open == 0;
         let before = self.origin.wait_for(Duration::from_secs(30), quiet)?.requests;
-        self.command(job, dir)?.exits(0).context("the undisturbed run")?;
-        invariants::ensure_complete(models, job, dir, &tolerated).context("after the undisturbed run")?;
+        self.command(dir)?.exits(0).context("the undisturbed run")?;
+        invariants::ensure_complete(dir, &tolerated).context("after the undisturbed run")?;
         // Requested bytes, since sent ones can be more: a connection that takes over the rest of a claim discards what
         // the other connection still has in the kernel's buffers.
-        let requested = models.new.requested_bytes(&self.origin.requests_since(before));
+        let requested = NEW.requested_bytes(&self.origin.requests_since(before));
         let to_fetch = findings.to_fetch;
         ensure!(
             requested <= to_fetch,
@@ -211,12 +204,12 @@ impl<'a> CrashSandbox<'a> {
 /// The calls of each job in an undisturbed run.
 pub(super) fn record_all(context: &CrashContext) -> Result<Vec<(Job, Vec<Call>)>> {
     let sandbox = CrashSandbox::new(context, "recording")?;
-    let dir = sandbox.dir();
     let record = |&job: &Job| -> Result<_> {
-        sandbox.reset(job, &dir)?;
-        let trace = sandbox.trace(job, &dir, false, Options::default())?;
+        let dir = sandbox.dir(job);
+        sandbox.reset(&dir)?;
+        let trace = sandbox.trace(&dir, Options::default())?;
         trace.ended.exited(0).with_context(|| format!("recording {job}"))?;
-        invariants::ensure_complete(&context.models, job, &dir, &[])?;
+        invariants::ensure_complete(&dir, &[])?;
         println!("    {job}: {} calls", trace.calls.len());
         Ok((job, trace.calls))
     };

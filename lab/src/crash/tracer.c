@@ -1,16 +1,17 @@
 /* Runs a program, counts its file-changing system calls over all of its threads, and disturbs one of them.
  *
- *   tracer -o FILE [-n N -a ACTION] [-p] [-s SUFFIX] PROGRAM ARGUMENT...
+ *   tracer [-n N -a ACTION] [-p] [-s SUFFIX] PROGRAM ARGUMENT...
+ *   tracer -l PROGRAM ARGUMENT...
  *
- * -o  The program's standard output and error go to FILE.
  * -n  The number of the call that ACTION happens to, from 1.
  * -a  kill (SIGKILL before the call is executed), kill-after (after it), error=ERRNO (the call is not executed and
  *     returns that), errors=ERRNO (that call and every later one), short (half of a write).
  * -p  Each call waits for a byte on standard input.
  * -s  fsync and fdatasync of files whose name ends with SUFFIX do nothing and return 0.
+ * -l  Instead: flock does nothing and says that it worked, as on some network volumes. The program is not traced.
  *
  * Standard output has a line for each event: "pid PID", "call N NAME PATH", "hit N NAME PATH" where the action happens,
- * "end STATUS" as wait(2) returns it, and "hang" after a minute.
+ * "end STATUS" as wait(2) returns it, and "hang" after a minute. The program's output goes to standard error.
  *
  * A seccomp filter stops the program at those calls only; all others run at full speed. Linux on x86-64.
  */
@@ -68,19 +69,22 @@ static void fail(const char *what) {
     exit(125);
 }
 
-static void install_filter(void) {
+/* Runs the program under a filter that returns `action` for `count` of the calls. */
+static void run_filtered(const struct call *first, size_t count, unsigned action, char **program) {
     struct sock_filter filter[2 * CALLS + 2] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
     };
     unsigned short n = 1;
-    for (size_t i = 0; i < CALLS; i++) {
-        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, 0, 1);
-        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
+    for (size_t i = 0; i < count; i++) {
+        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)first[i].number, 0, 1);
+        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action);
     }
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct sock_fprog program = {n, filter};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+    struct sock_fprog filters = {n, filter};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filters))
         fail("installing the filter");
+    execv(program[0], program);
+    fail(program[0]);
 }
 
 /* Copies out of the thread's memory, up to the first page that is not mapped. */
@@ -140,40 +144,35 @@ static void on_alarm(int signal) {
     alarm(1);
 }
 
-static void run_program(int go, const char *output, char **program) {
-    char byte;
-    if (read(go, &byte, 1) != 1)
-        _exit(125);
-    if (!freopen("/dev/null", "r", stdin) || !freopen(output, "w", stdout) || dup2(1, 2) < 0)
-        fail(output);
-    install_filter();
-    execv(program[0], program);
-    fail(program[0]);
-}
-
 int main(int argc, char **argv) {
-    const char *output = NULL, *action = "", *no_sync = NULL;
+    const char *action = "", *no_sync = NULL;
     long chosen = 0, count = 0;
-    int waits = 0, option, go[2];
-    while ((option = getopt(argc, argv, "+o:n:a:ps:")) != -1) {
+    int waits = 0, locks_lie = 0, option, go[2];
+    while ((option = getopt(argc, argv, "+n:a:ps:l")) != -1) {
         switch (option) {
-        case 'o': output = optarg; break;
         case 'n': chosen = atol(optarg); break;
         case 'a': action = optarg; break;
         case 'p': waits = 1; break;
         case 's': no_sync = optarg; break;
+        case 'l': locks_lie = 1; break;
         default: return 125;
         }
     }
-    if (!output || optind >= argc || pipe2(go, O_CLOEXEC))
-        fail("-o FILE [...] PROGRAM ARGUMENT...");
+    if (optind >= argc || pipe2(go, O_CLOEXEC))
+        fail("PROGRAM ARGUMENT...");
+    /* An error of number 0 is success. */
+    if (locks_lie)
+        run_filtered(&(struct call)CALL(flock, 0, NONE), 1, SECCOMP_RET_ERRNO | 0, argv + optind);
     setvbuf(stdout, NULL, _IOLBF, 0);
     pid_t child = fork();
     if (child < 0)
         fail("fork");
+    char byte;
     if (!child) {
         close(go[1]);
-        run_program(go[0], output, argv + optind);
+        if (read(go[0], &byte, 1) != 1 || !freopen("/dev/null", "r", stdin) || dup2(2, 1) < 0)
+            fail("starting the program");
+        run_filtered(calls, CALLS, SECCOMP_RET_TRACE, argv + optind);
     }
     close(go[0]);
     const long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
@@ -224,7 +223,6 @@ int main(int argc, char **argv) {
         count++;
         int is_hit = chosen && (count == chosen || (count > chosen && !strncmp(action, "errors=", 7)));
         printf("%s %ld %s %s\n", is_hit ? "hit" : "call", count, call->name, path);
-        char byte;
         while (waits && read(0, &byte, 1) < 0 && errno == EINTR)
             ;
         int is_sync = call->number == __NR_fsync || call->number == __NR_fdatasync;

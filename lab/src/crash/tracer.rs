@@ -7,7 +7,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use anyhow::{Context as _, Result, bail};
-use camino::Utf8Path;
 
 use super::call::Call;
 use super::injection::Action;
@@ -34,16 +33,12 @@ pub(super) struct Options<'a> {
     pub(super) no_sync: Option<&'a str>,
     /// Each call waits until this returns.
     pub(super) before_each: Option<BeforeEach<'a>>,
+    /// `flock` does nothing and succeeds.
+    pub(super) locks_lie: bool,
 }
 
-/// Runs `command` by `run`, a run of the tracer. The program's output goes to `output`, the tracer's own to the pipe.
-pub(super) fn run(
-    run: Run,
-    output: &Utf8Path,
-    command: &[String],
-    mut options: Options<'_>,
-) -> Result<Trace> {
-    let mut run = run.args(&["-o", output.as_str()]);
+/// Runs `command` by `run`, a run of the tracer.
+pub(super) fn run(mut run: Run, command: &[String], mut options: Options<'_>) -> Result<Trace> {
     if let Some((at, action)) = options.action {
         run = run.args(&["-n", &at.to_string(), "-a", action.tracer_word]);
     }

@@ -12,9 +12,8 @@ use super::injection::{Action, Kind};
 use super::job::JobDir;
 use super::tracer::Trace;
 
-pub(super) const KILLED: &str = "killed";
 /// The action happened to nothing: the run had ended before the signal came, or had no call of this number.
-pub(super) const MISSES: [&str; 2] = ["ended first", "not reached"];
+pub(super) const MISSED: &str = "missed";
 
 /// Kinds of calls that may fail in a run that succeeds.
 const DISPENSABLE: [&str; 9] = [
@@ -53,11 +52,11 @@ pub(super) fn check(action: Action, trace: &Trace, dir: &JobDir) -> Result<&'sta
     let ended = &trace.ended;
     let Some(hit) = &trace.hit else {
         ensure!(ended.status.success(), "nothing was disturbed, and the run failed");
-        return Ok(MISSES[1]);
+        return Ok(MISSED);
     };
     match (action.kind, ended.status.code()) {
-        (Kind::Kill | Kind::KillAfter, None) if ended.status.signal() == Some(9) => Ok(KILLED),
-        (Kind::KillAfter, Some(0)) => Ok(MISSES[0]),
+        (Kind::Kill | Kind::KillAfter, None) if ended.status.signal() == Some(9) => Ok("killed"),
+        (Kind::KillAfter, Some(0)) => Ok(MISSED),
         (Kind::Again, Some(0)) => Ok("exit 0"),
         (Kind::Fail | Kind::FailOn, Some(0)) => {
             let last = if action.kind == Kind::Fail { hit.number } else { u64::MAX };
