@@ -7,8 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, bail};
-use camino::{Utf8Path, Utf8PathBuf};
+use anyhow::{Context as _, Result, ensure};
 use syn::visit::Visit;
 use xshell::{Shell, cmd};
 
@@ -21,39 +20,24 @@ pub(crate) fn run() -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard -- *.rs").quiet().read()?;
-    let mut crates = BTreeMap::<Utf8PathBuf, Vec<Utf8PathBuf>>::new();
-    for path in listed.lines().map(Utf8PathBuf::from).filter(|path| project::root().join(path).exists()) {
-        if let Some((root, _)) = path.as_str().split_once("/src/") {
-            crates.entry(root.into()).or_default().push(path);
+    let mut crates = BTreeMap::<&str, BTreeMap<Module, syn::File>>::new();
+    for path in listed.lines().filter(|path| sh.path_exists(path)) {
+        if let Some((root, file)) = path.split_once("/src/") {
+            let code = syn::parse_file(&sh.read_file(path)?).with_context(|| path.to_owned())?;
+            crates.entry(root).or_default().insert(module_of(file), code);
         }
     }
-    let mut circles = Vec::new();
-    for (root, files) in &crates {
-        let mut modules = BTreeMap::new();
-        for file in files {
-            let text =
-                std::fs::read_to_string(project::root().join(file)).with_context(|| file.to_string())?;
-            modules.insert(
-                module_of(&root.join("src"), file),
-                syn::parse_file(&text).with_context(|| file.to_string())?,
-            );
-        }
-        circles.extend(circle_of(&imports_of(&modules)).map(|circle| format!("{root}: {circle}")));
-    }
+    let circle = |(root, modules): (&&str, _)| Some(format!("{root}: {}", circle_of(&imports_of(modules))?));
+    let circles: Vec<_> = crates.iter().filter_map(circle).collect();
     println!("{} crates, {} with a circle", crates.len(), circles.len());
-    if circles.is_empty() {
-        Ok(())
-    } else {
-        bail!("files import each other in a circle:\n  {}", circles.join("\n  "))
-    }
+    ensure!(circles.is_empty(), "files import each other in a circle:\n  {}", circles.join("\n  "));
+    Ok(())
 }
 
-fn module_of(source: &Utf8Path, file: &Utf8Path) -> Module {
-    let path = file.strip_prefix(source).unwrap_or(file).with_extension("");
-    path.components()
-        .map(|part| part.as_str().to_owned())
-        .filter(|name| !matches!(name.as_str(), "lib" | "main" | "mod"))
-        .collect()
+/// The module of a file below `src/`.
+fn module_of(file: &str) -> Module {
+    let names = file.trim_end_matches(".rs").split('/').map(str::to_owned);
+    names.filter(|name| !matches!(name.as_str(), "lib" | "main" | "mod")).collect()
 }
 
 /// For each module, the modules of the same crate that its code names.
@@ -155,12 +139,7 @@ mod tests {
     use super::*;
 
     fn circle(files: &[(&str, &str)]) -> Option<String> {
-        let parse = |(path, text): &(&str, &str)| {
-            (
-                module_of("c/src".into(), &Utf8PathBuf::from(format!("c/src/{path}"))),
-                syn::parse_file(text).unwrap(),
-            )
-        };
+        let parse = |(path, text): &(&str, &str)| (module_of(path), syn::parse_file(text).unwrap());
         circle_of(&imports_of(&files.iter().map(parse).collect()))
     }
 
