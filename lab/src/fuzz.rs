@@ -11,8 +11,8 @@ use clap::Args;
 use xshell::{Shell, cmd};
 
 use crate::project;
-use crate::tools::parallel;
 use crate::tools::steps::Done;
+use crate::tools::{parallel, programs};
 
 /// Fuzzes the parsers of outside text
 #[derive(Debug, Clone, Args)]
@@ -21,16 +21,8 @@ pub(crate) struct FuzzArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
 
-    /// Run only this target (repeatable)
-    #[arg(long, value_name = "TARGET")]
-    only: Vec<String>,
-
-    /// Minimize the corpus: add inputs that reach new code to lab/fuzz/corpus, remove generated ones that do not
-    #[arg(long, conflicts_with = "prove_red")]
-    save: bool,
-
     /// Instead: fail unless the bugs of the target `planted` are found
-    #[arg(long, conflicts_with = "only")]
+    #[arg(long)]
     prove_red: bool,
 }
 
@@ -60,13 +52,9 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
     }
     // cargo-fuzz has no `--locked`. This fails where the lock file does not fit the manifest, and the rest is offline.
     cmd!(sh, "cargo fetch --quiet --locked --manifest-path lab/fuzz/Cargo.toml").quiet().run()?;
-    sh.set_var("CARGO_NET_OFFLINE", "true");
-    cmd!(sh, "cargo fuzz build {BUILD...}").quiet().run()?;
+    cmd!(sh, "cargo fuzz build {BUILD...}").env("CARGO_NET_OFFLINE", "true").quiet().run()?;
     let listed = cmd!(sh, "cargo fuzz list --fuzz-dir lab/fuzz").quiet().read()?;
-    let mut targets: Vec<_> = listed.lines().filter(|target| *target != PLANTED).collect();
-    if !args.only.is_empty() {
-        targets = args.only.iter().map(String::as_str).collect();
-    }
+    let targets: Vec<_> = listed.lines().filter(|target| *target != PLANTED).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let results = if args.prove_red {
         parallel::map(&SIGNS, cores, |(input, sign)| find_planted(args, input, sign))
@@ -82,17 +70,18 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
 fn shell() -> Result<Shell> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
-    sh.set_var("PATH", format!("{}/target/ci-tools/bin:{}", project::root(), sh.var("PATH")?));
+    programs::extend_path(&sh);
     // clippy-driver is the compiler with more lints: the targets need no second build to be linted.
     sh.set_var("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
     sh.set_var("CLIPPY_ARGS", "-Dwarnings");
     Ok(sh)
 }
 
-/// Runs a target on directories of inputs or on single inputs. Returns whether every input passed, and the log.
-fn fuzz(target: &str, inputs: &[&str], option: &str) -> Result<(bool, String)> {
-    let sh = shell()?;
-    let run = cmd!(sh, "cargo fuzz run {BUILD...} {target} {inputs...} -- {LIMITS...} {option}");
+/// Runs a target on directories of inputs, of which the first gets those that reach new code, or on one input. Returns
+/// whether every input passed, and the log.
+fn fuzz(args: &FuzzArgs, target: &str, inputs: &[&str]) -> Result<(bool, String)> {
+    let (sh, time) = (shell()?, format!("-max_total_time={}", args.seconds));
+    let run = cmd!(sh, "cargo fuzz run {BUILD...} {target} {inputs...} -- {LIMITS...} {time}");
     let output = run.env("CARGO_NET_OFFLINE", "true").quiet().ignore_status().output()?;
     // The log shows inputs as they are, so it may not be UTF-8.
     Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
@@ -100,22 +89,13 @@ fn fuzz(target: &str, inputs: &[&str], option: &str) -> Result<(bool, String)> {
 
 /// Searches from the saved corpus on until the time is over. An input that fails is an error.
 fn search(args: &FuzzArgs, target: &str) -> Result<()> {
-    let sh = shell()?;
     let (found, saved) = (format!("target/fuzz/{target}"), format!("lab/fuzz/corpus/{target}"));
-    sh.create_dir(&found)?;
-    let (passed, log) = fuzz(target, &[&found, &saved], &format!("-max_total_time={}", args.seconds))?;
+    shell()?.create_dir(&found)?;
+    let (passed, log) = fuzz(args, target, &[&found, &saved])?;
     // The log ends with the error, the input and the command that repeats it.
     ensure!(passed, "{target}: an input failed\n{log}");
     let done = log.lines().rfind(|line| line.starts_with("Done ")).unwrap_or_default();
     println!("    {target:<14} {done}");
-    if args.save {
-        // `cargo fuzz cmin` would rename the hand-written inputs to digests, too. libFuzzer's merge keeps every input
-        // of the first directory.
-        let generated = ".*/[0-9a-f]\\{40\\}";
-        cmd!(sh, "find {saved} -type f -regex {generated} -exec mv -t {found} '{}' +").quiet().run()?;
-        let (passed, log) = fuzz(target, &[&saved, &found], "-merge=1")?;
-        ensure!(passed, "{target}: the corpus was not merged\n{log}");
-    }
     Ok(())
 }
 
@@ -129,7 +109,7 @@ fn find_planted(args: &FuzzArgs, input: &str, sign: &str) -> Result<()> {
     } else {
         sh.write_file(&path, input)?;
     }
-    let (passed, log) = fuzz(PLANTED, &[&path], &format!("-max_total_time={}", args.seconds))?;
+    let (passed, log) = fuzz(args, PLANTED, &[&path])?;
     ensure!(!passed && log.contains(sign), "{input}: the planted bug was not found\n{log}");
     println!("    {input}: the planted bug was found");
     Ok(())

@@ -19,69 +19,45 @@ const TIME: Duration = Duration::from_secs(1);
 /// An allocation larger than this is refused at once, before it can take the machine down.
 const LARGEST: usize = 512 << 20;
 
+#[global_allocator]
+static MEMORY: Memory = Memory { held: AtomicUsize::new(0), peak: AtomicUsize::new(0) };
+
 /// The system's allocator with a count of the allocated bytes.
-#[derive(Debug)]
-pub struct Bounded {
+struct Memory {
     held: AtomicUsize,
     peak: AtomicUsize,
 }
 
-impl Bounded {
-    /// A count of zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { held: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
-    }
-
-    /// Runs `check` on `data`.
-    ///
-    /// # Panics
-    /// If `check` panics, holds more memory at once than the input may take, or takes longer.
-    pub fn check(&self, data: &[u8], check: impl FnOnce(&[u8])) {
-        let before = self.held.load(Relaxed);
-        self.peak.store(before, Relaxed);
-        let started = processor_time();
-        check(data);
-        let time = processor_time().saturating_sub(started);
-        assert!(
-            time <= TIME,
-            "{} bytes of input cost {time:?} of processor time, {TIME:?} allowed",
-            data.len()
-        );
-        let cost = self.peak.load(Relaxed).saturating_sub(before);
-        let allowed = FLAT + PER_BYTE * data.len();
-        assert!(
-            cost <= allowed,
-            "{} bytes of input cost {cost} bytes of memory, {allowed} allowed",
-            data.len()
-        );
-    }
-
-    fn add(&self, bytes: usize) {
-        let held = self.held.fetch_add(bytes, Relaxed) + bytes;
-        self.peak.fetch_max(held, Relaxed);
-    }
+/// Runs `check` on `data`.
+///
+/// # Panics
+/// If `check` panics, holds more memory at once than the input may take, or takes longer.
+pub fn bounded(data: &[u8], check: impl FnOnce(&[u8])) {
+    let before = MEMORY.held.load(Relaxed);
+    MEMORY.peak.store(before, Relaxed);
+    let started = processor_time();
+    check(data);
+    let (time, length) = (processor_time().saturating_sub(started), data.len());
+    assert!(time <= TIME, "{length} bytes of input cost {time:?} of processor time, {TIME:?} allowed");
+    let (cost, allowed) = (MEMORY.peak.load(Relaxed).saturating_sub(before), FLAT + PER_BYTE * length);
+    assert!(cost <= allowed, "{length} bytes of input cost {cost} bytes of memory, {allowed} allowed");
 }
 
 /// The processor time that this thread has taken.
-pub(crate) fn processor_time() -> Duration {
+#[must_use]
+pub fn processor_time() -> Duration {
     let spec = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(spec.tv_sec.cast_unsigned(), spec.tv_nsec.cast_unsigned() as u32)
 }
 
-impl Default for Bounded {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 // SAFETY: every call goes to the system's allocator unchanged, or returns null, which the trait allows.
-unsafe impl GlobalAlloc for Bounded {
+unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() > LARGEST {
             return std::ptr::null_mut();
         }
-        self.add(layout.size());
+        let held = self.held.fetch_add(layout.size(), Relaxed) + layout.size();
+        self.peak.fetch_max(held, Relaxed);
         // SAFETY: the caller's own promises.
         unsafe { System.alloc(layout) }
     }
