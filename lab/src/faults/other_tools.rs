@@ -25,7 +25,6 @@ use xshell::{Shell, cmd};
 
 use self::case::Case;
 use self::origins::{FILE, Origins, PUBLIC, TOKEN};
-use self::report::Row;
 use self::tool::{Tool, lock_text};
 use self::verdict::Verdict;
 use super::{FaultsArgs, PAGE, catalogue, page};
@@ -75,9 +74,7 @@ pub(super) fn run(sh: &Shell, args: &FaultsArgs, cases: &[catalogue::Case]) -> R
         anyhow::Ok(verdict)
     });
     let verdicts = verdicts.into_iter().collect::<Result<Vec<_>>>()?;
-    let rows = cases.into_iter().zip(verdicts.chunks(tools.len()));
-    let rows: Vec<_> = rows.map(|(case, verdicts)| Row { case, verdicts }).collect();
-    let table = report::table(&tools, &rows, LIMIT.as_secs());
+    let table = report::table(&tools, &cases, &verdicts, LIMIT.as_secs());
     println!("{table}");
     if args.write {
         sh.write_file(PAGE, page::replace(&sh.read_file(PAGE)?, page::PEERS, &table)?)?;

@@ -6,42 +6,40 @@ use super::tool::Tool;
 use super::verdict::Verdict;
 use crate::faults::catalogue;
 
-/// The outcomes of a case, one a tool.
-pub(super) struct Row<'a> {
-    pub(super) case: &'a catalogue::Case,
-    /// `None` where the tool cannot do the case.
-    pub(super) verdicts: &'a [Option<Verdict>],
-}
-
-/// The tools, the totals and a row for each case. A run took at most `limit` seconds.
-pub(super) fn table(tools: &[Tool], rows: &[Row<'_>], limit: u64) -> String {
+/// The tools, the totals and a row for each case. `verdicts` has those of all tools on the first case, then those on the
+/// second; `None` where a tool cannot do a case. A run took at most `limit` seconds.
+pub(super) fn table(
+    tools: &[Tool],
+    cases: &[&catalogue::Case],
+    verdicts: &[Option<Verdict>],
+    limit: u64,
+) -> String {
     let mut text = String::from("\n");
     for tool in tools {
         let _ = writeln!(text, "- **{}** {}: `{}`", tool.name(), tool.version, tool.command_line());
     }
-    let verdicts = |index: usize| rows.iter().filter_map(move |row| row.verdicts[index].as_ref());
-    let totals = |is: fn(&Verdict) -> bool| {
-        let tools = tools.iter().enumerate();
-        let totals = tools
-            .map(|(index, tool)| format!("{} {}", tool.name(), verdicts(index).filter(|v| is(v)).count()));
-        totals.collect::<Vec<_>>().join(", ")
+    let totals = |is: fn(&&Verdict) -> bool| {
+        let total = |(index, tool): (usize, &Tool)| {
+            let own = verdicts.iter().skip(index).step_by(tools.len());
+            format!("{} {}", tool.name(), own.flatten().filter(is).count())
+        };
+        tools.iter().enumerate().map(total).collect::<Vec<_>>().join(", ")
     };
     let _ = writeln!(
         text,
         "\nOf {} cases ({} runs, {limit} s at most each), **wrong bytes under the final name and exit 0**: {}. \
          Went on where it should not, or sent the token on: {}.\n",
-        rows.len(),
-        (0..tools.len()).flat_map(verdicts).count(),
-        totals(Verdict::is_silent_error),
+        cases.len(),
+        verdicts.iter().flatten().count(),
+        totals(|verdict| verdict.is_silent_error()),
         totals(|verdict| !verdict.trespasses.is_empty()),
     );
     let names: Vec<_> = tools.iter().map(Tool::name).collect();
     let _ = writeln!(text, "| | what goes wrong | {} |", names.join(" | "));
     let _ = writeln!(text, "|--:|---{}|", "|---".repeat(tools.len()));
-    for Row { case, verdicts } in rows {
-        let cells =
-            verdicts.iter().map(|verdict| verdict.as_ref().map_or("—".to_owned(), Verdict::to_string));
-        let cells = cells.collect::<Vec<_>>().join(" | ");
+    let cell = |verdict: &Option<Verdict>| verdict.as_ref().map_or("—".to_owned(), Verdict::to_string);
+    for (case, verdicts) in cases.iter().zip(verdicts.chunks(tools.len())) {
+        let cells = verdicts.iter().map(cell).collect::<Vec<_>>().join(" | ");
         let _ = writeln!(text, "| {} | {} | {cells} |", case.number, case.what);
     }
     text.push('\n');
@@ -68,16 +66,14 @@ mod tests {
         };
         let right = verdict(0, Final::Exact, &[]);
         let went = verdict(0, Final::Exact, &["token sent on"]);
-        let rows = [
-            Row { case: &cases[0], verdicts: &[right, verdict(0, Final::Wrong, &[]), None] },
-            Row { case: &cases[1], verdicts: &[verdict(4, Final::Absent, &[]), went, None] },
-        ];
+        let verdicts =
+            [right, verdict(0, Final::Wrong, &[]), None, verdict(4, Final::Absent, &[]), went, None];
         let tools = [OURS, PEERS[1], PEERS[2]].map(|usage| Tool {
             usage,
             program: "p".into(),
             version: "1.0".to_owned(),
         });
-        let text = table(&tools, &rows, 90);
+        let text = table(&tools, &cases.each_ref(), &verdicts, 90);
         for expected in [
             "- **curl** 1.0: `curl -fL -C - --retry 5 -o DIR/NAME URL`\n",
             "Of 2 cases (4 runs, 90 s at most each)",
