@@ -16,7 +16,6 @@ mod simulate;
 mod static_binary;
 mod stores;
 mod tools;
-mod torrents;
 
 use std::process::ExitCode;
 

@@ -6,18 +6,17 @@
 #![expect(clippy::print_stdout, reason = "the table is the command's output")]
 
 use std::fs;
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
-use provision_testbed::{BlockingOrigin, OriginConfig};
-use xshell::{Shell, cmd};
 
+use super::Fixture;
 use super::server::{Kind, Server};
-use super::trial::{Fixture, HEADS, Trial};
-use crate::tools::lock_text::{VERSION, model};
-use crate::tools::programs;
-use crate::tools::scratch::Scratch;
+use super::trial::{HEADS, Trial};
+use crate::tools::files::verify_contents;
+use crate::tools::process::Running;
 
 /// The number of machines.
 const NODES: usize = 8;
@@ -34,9 +33,8 @@ const STORES: [Option<Kind>; 5] =
     [None, Some(Kind::Directory), Some(Kind::Nginx), Some(Kind::Registry), Some(Kind::Bucket)];
 
 /// A scenario: several fetches at once from a full store, and the origin gets nothing.
-pub(super) fn from_a_full_store(trial: &Trial<'_>) -> Result<()> {
-    trial.push()?.exits(0)?;
-    trial.reset();
+pub(super) fn from_a_full_store(trial: &mut Trial<'_>) -> Result<()> {
+    trial.fill()?;
     fetch_at_once(trial, NODES, true)?;
     trial.require_quiet_origin()?;
     asks_for_no_name(trial)
@@ -44,20 +42,13 @@ pub(super) fn from_a_full_store(trial: &Trial<'_>) -> Result<()> {
 
 /// A lock whose addresses have a name that no server knows: the run must not ask for it.
 fn asks_for_no_name(trial: &Trial<'_>) -> Result<()> {
-    let fixture = trial.fixture;
-    let (folder, calls) = (fixture.scratch.fresh("named"), fixture.scratch.fresh("calls"));
-    fs::create_dir_all(&folder)?;
-    let (lock, destination) = (folder.join("models.lock"), folder.join("models"));
-    let entry = |file: &super::trial::File| {
-        let url = format!("https://origin.example/{}", file.path);
-        model(&file.path, &url, file.content.size(), &file.sha256)
-    };
-    fs::write(&lock, VERSION.to_owned() + &trial.files.iter().map(entry).collect::<String>())?;
-    let (program, store) = (fixture.program.as_str(), trial.address());
-    let strace = ["-f", "-e", "trace=connect,sendto,sendmmsg", "-o", calls.as_str(), program];
-    let fetch = ["fetch", "--lock", lock.as_str(), "--dest", destination.as_str(), "--store", &store];
-    trial.run_program("strace", &[&strace[..], &fetch].concat())?.exits(0)?;
-    trial.require_files(&destination)?;
+    trial.write_lock(|path| format!("https://origin.example/{path}"))?;
+    let Fixture { program, scratch, .. } = trial.server.fixture;
+    let (calls, destination, store) = (scratch.fresh("calls"), scratch.fresh("named"), trial.address());
+    let strace = ["-f", "-e", "trace=connect,sendto,sendmmsg", "-o", calls.as_str(), program.as_str()];
+    let fetch = ["fetch", "--dest", destination.as_str(), "--store", &store];
+    trial.run_by("strace", &[&strace[..], &fetch].concat())?.exits(0)?;
+    verify_contents(&destination, &trial.files)?;
     let calls = fs::read_to_string(calls)?;
     let port = format!("htons({})", trial.store.port);
     let is_other = |line: &&str| line.contains("sin") && line.contains("htons(") && !line.contains(&port);
@@ -80,9 +71,9 @@ fn fetch_at_once(trial: &Trial<'_>, nodes: usize, with_store: bool) -> Result<f6
     }
     let seconds = started.elapsed().as_secs_f64();
     for destination in destinations {
-        for file in &trial.files {
-            let found = fs::metadata(destination.join(&file.path))?.len();
-            ensure!(found == file.content.size(), "{} has {found} bytes", file.path);
+        for (path, content) in &trial.files {
+            let found = fs::metadata(destination.join(path))?.len();
+            ensure!(found == content.size(), "{path} has {found} bytes");
         }
         fs::remove_dir_all(destination)?;
     }
@@ -101,61 +92,57 @@ pub(super) fn bench(program: &Utf8Path, memory: &Utf8Path) -> Result<()> {
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     for kind in STORES {
-        let sh = Shell::new()?;
-        programs::extend_path(&sh);
-        let scratch = Scratch::create(memory, "provision-fleet-")?;
-        let origin = BlockingOrigin::start(OriginConfig::default())?;
-        let fixture = Fixture { sh, program: program.to_owned(), scratch, origin };
-        let server = Server::start(&fixture.sh, &fixture.scratch, kind.unwrap_or(Kind::Directory))?;
-        let trial = Trial::direct(&fixture, &server, SIZE)?;
+        let fixture = Fixture::start(program, memory)?;
+        let server = Server::start(&fixture, kind.unwrap_or(Kind::Directory))?;
+        let mut trial = Trial::of(&server, &[SIZE])?;
+        // A relay before the store would take processor time.
+        trial.port = server.port;
         trial.origin.set_rate(Some(ORIGIN_RATE));
         if kind.is_some() {
             trial.push()?.exits(0)?;
         }
         let alone = fetch_at_once(&trial, 1, kind.is_some())?;
         trial.reset();
-        let before = (cpu_seconds(&server)?, busy_and_idle(&fixture.sh)?);
+        let before = cpu_seconds(&server)?;
         let last = fetch_at_once(&trial, NODES, kind.is_some())?;
-        let after = (cpu_seconds(&server)?, busy_and_idle(&fixture.sh)?);
+        let after = cpu_seconds(&server)?;
+        let [of_server, busy, idle]: [f64; 3] = std::array::from_fn(|index| after[index] - before[index]);
         let traffic = trial.origin.traffic();
         if kind.is_some() {
             trial.require_quiet_origin()?;
         } else {
             ensure!(traffic.down >= SIZE * NODES as u64, "the origin gave {} bytes", traffic.down);
         }
-        let (busy, idle) = (after.1.0 - before.1.0, after.1.1 - before.1.1);
         println!(
-            "| {} | {alone:.1} | {last:.1} | {:.2} | {:.2} | {} | {:.1} | {:.0} % |",
+            "| {} | {alone:.1} | {last:.1} | {:.2} | {:.2} | {} | {of_server:.1} | {:.0} % |",
             kind.map_or("the origin", Kind::name),
             last / alone,
             traffic.down.saturating_sub(HEADS) as f64 / SIZE as f64,
             traffic.connections,
-            after.0 - before.0,
             busy / (busy + idle) * 100.0,
         );
     }
     Ok(())
 }
 
-/// The processor time of a server and of the processes that it started.
-fn cpu_seconds(server: &Server) -> Result<f64> {
-    let Some(pid) = server.pid() else { return Ok(0.0) };
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    let pids = children.split_whitespace().map(str::to_owned).chain([pid.to_string()]);
-    pids.map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may have spaces. User and system time are fields 14 and 15.
-        let (_, rest) = stat.rsplit_once(") ").context("/proc has a line without a name")?;
-        let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
-        Ok(ticks / TICKS)
-    })
-    .sum()
-}
-
-/// The seconds that the machine's processors worked, and that they waited.
-fn busy_and_idle(sh: &Shell) -> Result<(f64, f64)> {
-    let line = cmd!(sh, "head -n 1 /proc/stat").quiet().read()?;
-    let numbers: Vec<f64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
-    let idle: f64 = numbers.iter().skip(3).take(2).sum();
-    Ok(((numbers.iter().take(8).sum::<f64>() - idle) / TICKS, idle / TICKS))
+/// The seconds that the server and the processes that it started worked, that the machine's processors worked, and that
+/// they waited.
+fn cpu_seconds(server: &Server<'_>) -> Result<[f64; 3]> {
+    let seconds = |text: &str, fields: Range<usize>| {
+        let fields = text.split_whitespace().skip(fields.start).take(fields.len());
+        fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+    };
+    let mut of_server = 0.0;
+    if let Some(pid) = server.process().map(Running::id) {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        for pid in children.split_whitespace().chain([pid.to_string().as_str()]) {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // The name, in parentheses, may have spaces. User and system time are fields 14 and 15 (proc_pid_stat(5)).
+            let (_, rest) = stat.rsplit_once(") ").context("/proc has a line without a name")?;
+            of_server += seconds(rest, 11..13);
+        }
+    }
+    // The word cpu, then user, nice, system, idle, iowait, irq, softirq and steal (proc_stat(5)).
+    let machine = fs::read_to_string("/proc/stat")?;
+    Ok([of_server, seconds(&machine, 1..4) + seconds(&machine, 6..9), seconds(&machine, 4..6)])
 }

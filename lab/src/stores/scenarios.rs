@@ -5,6 +5,7 @@ mod damage;
 mod lists;
 mod push;
 mod speed;
+mod torrents;
 
 use anyhow::Result;
 
@@ -14,50 +15,56 @@ use super::trial::Trial;
 
 /// A scenario, its name, and the kinds of stores.
 pub(super) struct Scenario {
-    pub(super) name: &'static str,
+    name: &'static str,
     pub(super) kinds: &'static [Kind],
-    pub(super) run: fn(&Trial<'_>) -> Result<()>,
+    pub(super) run: fn(&mut Trial<'_>) -> Result<()>,
+}
+
+impl Scenario {
+    /// Its name with that of the store.
+    pub(super) fn name_at(&self, kind: Kind) -> String {
+        format!("{}: {}", kind.name(), self.name)
+    }
+}
+
+const fn scenario(
+    name: &'static str,
+    kinds: &'static [Kind],
+    run: fn(&mut Trial<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario { name, kinds, run }
 }
 
 /// One of each protocol.
 const EACH: &[Kind] = &[Kind::Registry, Kind::Bucket, Kind::Nginx];
+/// Those without a login, and a bucket.
+const FLEET: &[Kind] = &[Kind::Registry, Kind::Bucket, Kind::Nginx, Kind::Directory];
 /// Those with a network.
 const REMOTE: &[Kind] = &[Kind::Registry, Kind::Password, Kind::Token, Kind::Bucket, Kind::Moto, Kind::Nginx];
 /// Those that check a login.
 const GUARDED: &[Kind] = &[Kind::Password, Kind::Token, Kind::Bucket];
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "pushed, pushed again, checked, fetched", kinds: Kind::ALL, run: push::round_trip },
-    Scenario { name: "a push killed midway goes on", kinds: REMOTE, run: push::killed },
-    Scenario { name: "piece lists go along, and are not needed", kinds: Kind::ALL, run: lists::travel },
-    Scenario { name: "wrong bytes in the store", kinds: Kind::ALL, run: damage::wrong_bytes },
-    Scenario { name: "missing bytes in the store", kinds: Kind::ALL, run: damage::missing_bytes },
-    Scenario {
-        name: "blobs without bytes, collected under the running registry",
-        kinds: &[Kind::Registry],
-        run: damage::collected,
-    },
-    Scenario { name: "wrong keys or password", kinds: GUARDED, run: access::wrong_login },
-    Scenario { name: "no keys or password", kinds: GUARDED, run: access::no_login },
-    Scenario { name: "short-lived keys are renewed", kinds: &[Kind::Bucket], run: access::renewed_keys },
-    Scenario {
-        name: "signatures expire midway, and a clock is wrong",
-        kinds: &[Kind::Bucket],
-        run: access::expired,
-    },
-    Scenario { name: "a store that is down", kinds: EACH, run: speed::down },
-    Scenario { name: "a store that never answers", kinds: EACH, run: speed::silent },
-    Scenario { name: "--store-only and a file that the store lacks", kinds: EACH, run: speed::store_only },
-    Scenario { name: "a fast store beside a slow origin", kinds: EACH, run: speed::slow_origin },
-    Scenario {
-        name: "a slow store beside a fast origin, with --origin-below",
-        kinds: &[Kind::Nginx],
-        run: speed::slow_store,
-    },
-    Scenario { name: "two stores with a half each", kinds: EACH, run: speed::halves },
-    Scenario {
-        name: "eight fetches at once, and the origin gets nothing",
-        kinds: &[Kind::Registry, Kind::Bucket, Kind::Nginx, Kind::Directory],
-        run: fleet::from_a_full_store,
-    },
+    scenario("pushed, pushed again, checked, fetched", Kind::ALL, push::round_trip),
+    scenario("a push killed midway goes on", REMOTE, push::killed),
+    scenario("piece lists go along, and are not needed", Kind::ALL, lists::travel),
+    scenario("wrong bytes in the store", Kind::ALL, damage::wrong_bytes),
+    scenario("missing bytes in the store", Kind::ALL, damage::missing_bytes),
+    scenario(
+        "blobs without bytes, collected under the running registry",
+        &[Kind::Registry],
+        damage::collected,
+    ),
+    scenario("wrong keys or password", GUARDED, access::wrong_login),
+    scenario("no keys or password", GUARDED, access::no_login),
+    scenario("short-lived keys are renewed", &[Kind::Bucket], access::renewed_keys),
+    scenario("signatures expire midway, and a clock is wrong", &[Kind::Bucket], access::expired),
+    scenario("a store that is down", EACH, speed::down),
+    scenario("a store that never answers", EACH, speed::silent),
+    scenario("--store-only and a file that the store lacks", EACH, speed::store_only),
+    scenario("a fast store beside a slow origin", EACH, speed::slow_origin),
+    scenario("a slow store beside a fast origin, with --origin-below", &[Kind::Nginx], speed::slow_store),
+    scenario("two stores with a half each", EACH, speed::halves),
+    scenario("eight fetches at once, and the origin gets nothing", FLEET, fleet::from_a_full_store),
+    scenario("torrents, by aria2 and libtorrent", &[Kind::Nginx], torrents::by_other_clients),
 ];

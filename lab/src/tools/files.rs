@@ -1,7 +1,10 @@
 //! Directory listings and digests by `find` and `sha256sum`, independent of the code under test.
 
-use anyhow::{Result, ensure};
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
+use provision_testbed::Content;
 use xshell::{Shell, cmd};
 
 /// The paths of the regular files below `directory`, sorted.
@@ -27,5 +30,25 @@ pub(crate) fn verify_sums(sh: &Shell, directory: &Utf8Path, sums: &str) -> Resul
 pub(crate) fn verify_owner(sh: &Shell, directory: &Utf8Path, user: &str) -> Result<()> {
     let others = cmd!(sh, "find {directory} ! -user {user}").quiet().read()?;
     ensure!(others.is_empty(), "another user than {user} owns these files:\n{others}");
+    Ok(())
+}
+
+/// Writes each of these files below `directory`.
+pub(crate) fn write_contents(directory: &Utf8Path, files: &[(&str, Content)]) -> Result<()> {
+    for (path, content) in files {
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(directory))?;
+        fs::write(path, content.to_vec())?;
+    }
+    Ok(())
+}
+
+/// Requires each of these files below `directory` with its bytes.
+pub(crate) fn verify_contents(directory: &Utf8Path, files: &[(&str, Content)]) -> Result<()> {
+    for (path, content) in files {
+        let path = directory.join(path);
+        let found = fs::read(&path).with_context(|| format!("{path} is not there"))?;
+        ensure!(found == content.to_vec(), "{path} has other bytes");
+    }
     Ok(())
 }

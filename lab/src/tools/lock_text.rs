@@ -2,6 +2,8 @@
 
 use std::iter;
 
+use provision_testbed::Content;
+
 use crate::tools::wheel::{Asset, MODEL};
 
 /// The directory that the paths of [`Lock::new`] begin with.
@@ -13,6 +15,13 @@ pub(crate) const VERSION: &str = "version = 1\n";
 /// The text of a `[[model]]`. Further keys may follow.
 pub(crate) fn model(path: &str, url: &str, size: u64, sha256: &str) -> String {
     format!("\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = {size}\nsha256 = \"{sha256}\"\n")
+}
+
+/// The text of a lock of these files, each at the URL that `url` makes of its path.
+pub(crate) fn of_contents(files: &[(&str, Content)], url: impl Fn(&str) -> String) -> String {
+    let entry =
+        |(path, content): &(&str, Content)| model(path, &url(path), content.size(), &content.sha256_hex());
+    VERSION.to_owned() + &files.iter().map(entry).collect::<String>()
 }
 
 /// The content of a `models.lock`.

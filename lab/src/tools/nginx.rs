@@ -3,22 +3,17 @@
 //! The server is independent of the system's nginx: it uses other configuration, directories and ports. SIGTERM ends
 //! it, on which the master ends its workers; after SIGKILL they would go on.
 
-use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::Result;
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use xshell::{Shell, cmd};
 
 use crate::tools::process::{Run, Running};
 
-/// A running nginx.
+/// A running nginx. Its drop ends it.
 #[derive(Debug)]
-pub(crate) struct Nginx {
-    prefix: Utf8PathBuf,
-    /// Kept for its drop, which ends the server.
-    master: Running,
-}
+pub(crate) struct Nginx(Running);
 
 /// The part of the configuration that differs by check.
 #[derive(Debug)]
@@ -50,23 +45,22 @@ impl Nginx {
         let path = prefix.join("nginx.conf");
         sh.write_file(&path, configuration(sh, config)?)?;
         let run = Run::new_ended_by("TERM", "nginx".into(), &sh.var("PATH")?, prefix.to_owned())?;
-        let options = ["-e", "logs/error.log", "-p", prefix.as_str(), "-c", path.as_str()];
+        let options = ["-e", "stderr", "-p", prefix.as_str(), "-c", path.as_str()];
         let mut master = run.args(&options).start()?;
         for &port in &config.ports {
             master = master.listens((Ipv4Addr::LOCALHOST, port))?;
         }
-        Ok(Self { prefix: prefix.to_owned(), master })
+        Ok(Self(master))
     }
 
-    /// The number of its first process.
-    pub(crate) fn id(&self) -> u32 {
-        self.master.id()
+    /// Its first process.
+    pub(crate) fn server(&self) -> &Running {
+        &self.0
     }
 
-    /// Its standard error and its error log.
+    /// Its log, which is its output.
     pub(crate) fn log(&self) -> String {
-        let read = |name| fs::read_to_string(self.prefix.join(name)).unwrap_or_default();
-        read("stderr") + &read("logs/error.log")
+        self.0.output()
     }
 }
 
@@ -79,7 +73,7 @@ daemon off;
 {user}
 worker_processes {workers};
 pid nginx.pid;
-error_log logs/error.log notice;
+error_log stderr notice;
 events {{ worker_connections 1024; }}
 http {{
     client_body_temp_path body;

@@ -78,6 +78,10 @@ impl Run {
         self
     }
 
+    pub(crate) fn envs(self, variables: &[(&str, impl AsRef<str>)]) -> Self {
+        variables.iter().fold(self, |run, (name, value)| run.env(name, value))
+    }
+
     /// Starts the run. Files take its output: they do not fill up as pipes do, so the run never waits for a reader.
     pub(crate) fn start(mut self) -> Result<Running> {
         self.command.stdin(Stdio::null()).stdout(File::create(self.folder.join("stdout"))?);

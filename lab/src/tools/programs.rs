@@ -1,8 +1,8 @@
 //! External programs that the checks and benchmarks need, with the Debian packages that ship them.
 
-use anyhow::{Result, bail};
-use camino::Utf8Path;
-use xshell::Shell;
+use anyhow::{Context as _, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use xshell::{Shell, cmd};
 
 use crate::project;
 
@@ -68,4 +68,26 @@ pub(crate) fn require(sh: &Shell, purpose: &str, programs: &[Program]) -> Result
         names.join(", "),
         packages.join(" ")
     );
+}
+
+/// Installs a package of Python's index in `parent`, unless it is there, and returns its directory for `PYTHONPATH`. The
+/// directory's name has the version, so another version is installed beside it. `arguments` are further ones of pip.
+pub(crate) fn python_package(
+    sh: &Shell,
+    parent: &Utf8Path,
+    package: &str,
+    arguments: &[&str],
+) -> Result<Utf8PathBuf> {
+    let (folder, partial) = (parent.join(package), parent.join(format!("{package}.partial")));
+    if !folder.is_dir() {
+        sh.remove_path(&partial)?;
+        let options = ["--quiet", "--disable-pip-version-check", "--root-user-action", "ignore", "--target"];
+        cmd!(sh, "pip install {options...} {partial} {package} {arguments...}")
+            .ignore_stderr()
+            .run()
+            .with_context(|| format!("pip could not install {package}"))?;
+        // Only a complete installation gets the name that later runs trust.
+        std::fs::rename(partial, &folder)?;
+    }
+    Ok(folder)
 }

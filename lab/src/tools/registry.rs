@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
-use crate::tools::process::{Run, Running};
+use crate::tools::process::Running;
 use crate::tools::scratch::Scratch;
 
 /// The login of every registry with [`htpasswd`], and of the token service.
@@ -30,15 +30,14 @@ impl Registry {
         port: u16,
         auth: &str,
     ) -> Result<Self> {
-        let (config, folder) = (scratch.fresh("config"), scratch.fresh("registry"));
         // The cache is that of Debian's own configuration: with it a collected blob keeps its size and has no byte.
         let text = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {data}\n  cache:\n    \
              blobdescriptor: inmemory\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n{auth}"
         );
-        std::fs::write(&config, text)?;
-        let run = Run::new("docker-registry".into(), &sh.var("PATH")?, folder)?;
-        let run = run.args(&["serve", config.as_str()]).env("OTEL_TRACES_EXPORTER", "none");
+        let config = scratch.file("config", text)?;
+        let run = scratch.run(sh, "docker-registry")?.args(&["serve", config.as_str()]);
+        let run = run.env("OTEL_TRACES_EXPORTER", "none");
         Ok(Self { config, server: run.start()?.listens((Ipv4Addr::LOCALHOST, port))? })
     }
 
@@ -58,8 +57,7 @@ impl Registry {
 
 /// The configuration of a registry that requires [`LOGIN`].
 pub(crate) fn htpasswd(scratch: &Scratch) -> Result<String> {
-    let path = scratch.fresh("htpasswd");
-    std::fs::write(&path, HTPASSWD)?;
+    let path = scratch.file("htpasswd", HTPASSWD)?;
     Ok(format!("auth:\n  htpasswd:\n    realm: testbed\n    path: {path}\n"))
 }
 

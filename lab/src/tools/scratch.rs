@@ -5,6 +5,9 @@ use std::cell::Cell;
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
+use xshell::Shell;
+
+use crate::tools::process::Run;
 
 /// A scratch directory.
 #[derive(Debug)]
@@ -25,6 +28,19 @@ impl Scratch {
 
     pub(crate) fn path(&self) -> &Utf8Path {
         &self.path
+    }
+
+    /// A run of a program in a directory of its own.
+    pub(crate) fn run(&self, sh: &Shell, program: impl AsRef<Utf8Path>) -> Result<Run> {
+        let program = program.as_ref();
+        Run::new(program, &sh.var("PATH")?, self.fresh(program.file_name().unwrap_or("run")))
+    }
+
+    /// Writes a file under a name that is used once, and returns its path.
+    pub(crate) fn file(&self, kind: &str, content: impl AsRef<[u8]>) -> Result<Utf8PathBuf> {
+        let path = self.fresh(kind);
+        std::fs::write(&path, content)?;
+        Ok(path)
     }
 
     /// A path that is used once: `KIND-NUMBER`. The caller creates it.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 use crate::tools::nginx;
-use crate::tools::process::{Run, Running};
+use crate::tools::process::Running;
 use crate::tools::registry::LOGIN;
 use crate::tools::scratch::Scratch;
 
@@ -19,8 +19,7 @@ use crate::tools::scratch::Scratch;
 pub(crate) struct TokenService {
     port: u16,
     certificate: Utf8PathBuf,
-    log: Utf8PathBuf,
-    _server: Running,
+    server: Running,
 }
 
 /// A request for a token.
@@ -34,21 +33,19 @@ pub(crate) struct TokenRequest {
 impl TokenService {
     /// Starts the service with a new key.
     pub(crate) fn start(sh: &Shell, scratch: &Scratch) -> Result<Self> {
-        let (key, certificate, script) =
-            (scratch.fresh("key"), scratch.fresh("certificate"), scratch.fresh("token"));
+        let (key, certificate) = (scratch.fresh("key"), scratch.fresh("certificate"));
         let options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=testbed", "-days", "2"];
         cmd!(sh, "openssl req {options...} -keyout {key} -out {certificate}")
             .quiet()
             .ignore_stderr()
             .run()?;
-        std::fs::write(&script, include_str!("token_service.py"))?;
-        let ([port], folder) = (nginx::free_ports()?, scratch.fresh("token-service"));
-        let (log, number) = (folder.join("stdout"), port.to_string());
+        let script = scratch.file("token-service", include_str!("token_service.py"))?;
+        let [port] = nginx::free_ports()?;
+        let number = port.to_string();
         let arguments =
             [script.as_str(), key.as_str(), certificate.as_str(), "testbed", &number, LOGIN.0, LOGIN.1];
-        let server = Run::new("python3".into(), &sh.var("PATH")?, folder)?.args(&arguments).start()?;
-        let server = server.listens((Ipv4Addr::LOCALHOST, port))?;
-        Ok(Self { port, certificate, log, _server: server })
+        let server = scratch.run(sh, "python3")?.args(&arguments).start()?;
+        Ok(Self { port, certificate, server: server.listens((Ipv4Addr::LOCALHOST, port))? })
     }
 
     /// The configuration of a registry that accepts this service's tokens.
@@ -62,9 +59,8 @@ impl TokenService {
 
     /// The requests so far.
     pub(crate) fn requests(&self) -> Result<Vec<TokenRequest>> {
-        let text = std::fs::read_to_string(&self.log)?;
         let parse =
             |line| serde_json::from_str(line).with_context(|| format!("the token service wrote {line}"));
-        text.lines().map(parse).collect()
+        self.server.output().lines().map(parse).collect()
     }
 }

@@ -5,25 +5,19 @@ use std::fs;
 use anyhow::{Result, ensure};
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 
-use crate::stores::server::{ACCESS_KEY, Kind, SECRET_KEY, Server};
+use crate::stores::server::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::stores::trial::{LARGE, Trial};
+use crate::tools::files::verify_contents;
 use crate::tools::process::{Ended, Run};
 
-/// What a message names: the variable or the file.
-fn origin_of_login(kind: Kind) -> &'static str {
-    if kind.is_bucket() { "AWS_ACCESS_KEY_ID" } else { "config.json" }
-}
-
-pub(super) fn wrong_login(trial: &Trial<'_>) -> Result<()> {
-    let (password, secret_key) = ("wrong-password-canary", "wrong-secret-canary");
-    let folder = trial.fixture.scratch.fresh("access");
-    let access = trial.server.access_as(&folder, trial.store.port, password, secret_key)?;
-    let with_access = |run: Run| access.iter().fold(run, |run, (name, value)| run.env(name, value));
-    let named = origin_of_login(trial.server.kind);
+pub(super) fn wrong_login(trial: &mut Trial<'_>) -> Result<()> {
+    let secret = "wrong-secret-canary";
+    trial.access = trial.server.access(trial.port, Some(secret))?;
+    let origin_of_login = if trial.server.kind.is_bucket() { "AWS_ACCESS_KEY_ID" } else { "config.json" };
     let refused = |run: Run| -> Result<()> {
-        let ended = with_access(run).exits(6)?.says(&[named])?;
+        let ended = run.exits(6)?.says(&[origin_of_login])?;
         let text = format!("{}{}", ended.stdout, ended.stderr);
-        ensure!(!text.contains(password) && !text.contains(secret_key), "a secret is shown:\n{ended}");
+        ensure!(!text.contains(secret), "a secret is shown:\n{ended}");
         Ok(())
     };
     refused(trial.push()?)?;
@@ -31,9 +25,7 @@ pub(super) fn wrong_login(trial: &Trial<'_>) -> Result<()> {
     refused(trial.fetch(&["--store-only"])?.0)?;
     trial.require_quiet_origin()?;
     // With an origin, the store's refusal is no failure of the run.
-    let (run, destination) = trial.fetch(&[])?;
-    with_access(run).exits(0)?;
-    trial.require_files(&destination)?;
+    trial.fetch_whole(&[])?;
     // The login went to the store and to nothing else.
     let origin = trial.origin.traffic();
     let leaks = |head: &&String| head.to_lowercase().contains("authorization") || head.contains("X-Amz-");
@@ -42,18 +34,16 @@ pub(super) fn wrong_login(trial: &Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn no_login(trial: &Trial<'_>) -> Result<()> {
-    let installed = trial.installed()?;
-    let (address, lock) = (trial.address(), trial.lock.as_str());
-    let push = ["store", "push", "--to", &address, "--lock", lock, "--dest", installed.as_str()];
+pub(super) fn no_login(trial: &mut Trial<'_>) -> Result<()> {
+    trial.access.clear();
     let advice = if trial.server.kind.is_bucket() { "AWS_ACCESS_KEY_ID" } else { "netrc" };
-    trial.run_without_access(&push)?.exits(6)?.complains(&[advice])?;
+    trial.push()?.exits(6)?.complains(&[advice])?;
     Ok(())
 }
 
 /// Keys of a container's endpoint that have ended when they are given: the program asks again every ten seconds.
-pub(super) fn renewed_keys(trial: &Trial<'_>) -> Result<()> {
-    trial.push()?.exits(0)?;
+pub(super) fn renewed_keys(trial: &mut Trial<'_>) -> Result<()> {
+    trial.fill()?;
     let endpoint = BlockingOrigin::start(OriginConfig::default())?;
     let keys = serde_json::json!({
         "AccessKeyId": ACCESS_KEY,
@@ -62,38 +52,32 @@ pub(super) fn renewed_keys(trial: &Trial<'_>) -> Result<()> {
         "Expiration": "2020-01-01T00:00:00Z",
     });
     endpoint.put("/keys", Content::bytes(keys.to_string()));
-    trial.reset();
     // The fetch takes 14 seconds.
     trial.store.set_rate(Some(LARGE / 14));
-    let destination = trial.fixture.scratch.fresh("dest");
-    let (address, lock) = (trial.address(), trial.lock.as_str());
-    let arguments =
-        ["fetch", "--lock", lock, "--dest", destination.as_str(), "--store", &address, "--store-only"];
-    let run = trial.run_without_access(&arguments)?;
+    trial.access.clear();
+    let (run, destination) = trial.fetch(&["--store-only"])?;
     run.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url("/keys")).exits(0)?;
-    trial.require_files(&destination)?;
+    verify_contents(&destination, &trial.files)?;
     let asked = endpoint.counters().requests;
     ensure!(asked >= 2, "keys that have ended were asked for {asked} times");
     Ok(())
 }
 
 /// The server's clock goes forward during a fetch, so that every signature made before has expired.
-pub(super) fn expired(trial: &Trial<'_>) -> Result<()> {
-    let fixture = trial.fixture;
-    let clock = fixture.scratch.fresh("clock");
+pub(super) fn expired(trial: &mut Trial<'_>) -> Result<()> {
+    let fixture = trial.server.fixture;
     // A store whose clock is wrong from the start: the answer's date corrects it.
-    fs::write(&clock, "+2h")?;
-    let server = Server::start_bucket_with_clock(&fixture.sh, &fixture.scratch, &clock)?;
-    let trial = Trial::new(fixture, &server)?;
+    let clock = fixture.scratch.file("clock", "+2h")?;
+    let server = Server::start_bucket_with_clock(fixture, &clock)?;
+    let trial = Trial::new(&server)?;
     trial.push()?.exits(0)?;
-    let kept = |ended: Ended| {
+    let kept = |ended: &Ended| {
         trial.require_quiet_origin()?;
-        let heads = trial.store.traffic().heads;
-        let refused = heads.len() > 200;
-        ensure!(!refused, "{} requests for one correction of the clock:\n{ended}", heads.len());
+        let requests = trial.store.traffic().heads.len();
+        ensure!(requests <= 200, "{requests} requests for one correction of the clock:\n{ended}");
         Ok(())
     };
-    kept(trial.fetch_whole(&[])?)?;
+    kept(&trial.fetch_whole(&[])?)?;
     // Midway: half of the file is there when an hour passes at once.
     trial.reset();
     trial.store.set_rate(Some(20_000_000));
@@ -102,6 +86,6 @@ pub(super) fn expired(trial: &Trial<'_>) -> Result<()> {
     trial.store.wait_for("half of a file", |traffic| traffic.down >= LARGE / 2)?;
     fs::write(&clock, "+4h")?;
     let ended = running.end()?.exited(0)?;
-    trial.require_files(&destination)?;
-    kept(ended)
+    verify_contents(&destination, &trial.files)?;
+    kept(&ended)
 }

@@ -1,27 +1,22 @@
 //! Stores that have other bytes than they should.
 
-use std::fs;
-
 use anyhow::{Result, ensure};
 
 use crate::stores::trial::{HEADS, SMALL, SMALL_PATH, Trial};
 use crate::tools::registry;
 
 /// The small file has a flipped bit, in the middle: a size or a last byte does not show it.
-pub(super) fn wrong_bytes(trial: &Trial<'_>) -> Result<()> {
-    trial.push()?.exits(0)?;
+pub(super) fn wrong_bytes(trial: &mut Trial<'_>) -> Result<()> {
+    trial.fill()?;
     let small = &trial.files[1];
-    let mut bytes = small.content.to_vec();
-    bytes[SMALL as usize / 2] ^= 1;
-    trial.replace(small, &bytes)?;
+    trial.replace(small, &small.1.flipped(SMALL / 2, 0).to_vec())?;
     trial.check(&["--full"])?.exits(5)?.says(&[SMALL_PATH])?;
     trial.reset();
     let ended = trial.fetch_whole(&[])?;
     let told = ended.stderr.matches("warning").count();
     ensure!(told == 1, "wrong bytes are told once, and not {told} times:\n{ended}");
     // The origin gave the small file, and the large one only where the store was out before it was complete.
-    let origin = trial.origin.traffic();
-    ensure!(origin.down >= SMALL, "the origin gave {} bytes:\n{ended}", origin.down);
+    trial.require_from_origin(SMALL.., &ended)?;
     // With the store alone, no source has the right bytes.
     let (run, _) = trial.fetch(&["--store-only"])?;
     run.exits(5)?;
@@ -29,44 +24,38 @@ pub(super) fn wrong_bytes(trial: &Trial<'_>) -> Result<()> {
 }
 
 /// The small file is cut short, as a disk that was full leaves it.
-pub(super) fn missing_bytes(trial: &Trial<'_>) -> Result<()> {
-    trial.push()?.exits(0)?;
+pub(super) fn missing_bytes(trial: &mut Trial<'_>) -> Result<()> {
+    trial.fill()?;
     let small = &trial.files[1];
-    trial.replace(small, &small.content.to_vec()[..SMALL as usize / 2])?;
+    trial.replace(small, &small.1.slice(0..SMALL / 2))?;
     let ended = trial.check(&["--full"])?.start()?.end()?;
     // A body that ends early is a broken file for one server, and a missing one for another.
     ensure!([Some(5), Some(9)].contains(&ended.status.code()), "a short file passed:\n{ended}");
     ended.says(&[SMALL_PATH])?;
     trial.reset();
     let ended = trial.fetch_whole(&[])?;
-    let origin = trial.origin.traffic();
     // A registry sends what is left, and its bytes count.
-    let expected = SMALL / 2..SMALL + HEADS;
-    ensure!(expected.contains(&origin.down), "the origin gave {} bytes:\n{ended}", origin.down);
-    Ok(())
+    trial.require_from_origin(SMALL / 2..SMALL + HEADS, &ended)
 }
 
 /// Blobs of no manifest are collected, and the registry's memory says that they are still there.
-pub(super) fn collected(trial: &Trial<'_>) -> Result<()> {
-    let sh = &trial.fixture.sh;
-    for file in &trial.files {
-        let path = trial.fixture.scratch.fresh("blob");
-        fs::write(&path, file.content.to_vec())?;
-        registry::push_blob(sh, trial.server.port, &trial.name, &path, &file.sha256)?;
+pub(super) fn collected(trial: &mut Trial<'_>) -> Result<()> {
+    let server = trial.server;
+    for (_, content) in &trial.files {
+        let path = server.fixture.scratch.file("blob", content.to_vec())?;
+        registry::push_blob(&server.fixture.sh, server.port, &trial.name, &path, &content.sha256_hex())?;
     }
     trial.check(&[])?.exits(0)?;
-    trial.server.registry()?.collect_garbage(sh)?;
+    server.collect_garbage()?;
     ensure!(trial.stored(&trial.files[0])?.is_none(), "the garbage collection left the blob");
     // HEAD still says 200 with the right length.
     trial.check(&[])?.exits(9)?;
     trial.reset();
-    trial.fetch_whole(&[])?;
-    let origin = trial.origin.traffic();
-    ensure!(origin.down >= trial.total(), "the origin gave {} bytes", origin.down);
-    trial.push()?.exits(0)?;
+    let ended = trial.fetch_whole(&[])?;
+    trial.require_from_origin(trial.total().., &ended)?;
+    trial.fill()?;
     trial.require_stored()?;
     trial.check(&["--full"])?.exits(0)?;
-    trial.reset();
     trial.fetch_whole(&[])?;
     trial.require_quiet_origin()
 }

@@ -2,18 +2,16 @@
 
 use anyhow::{Result, ensure};
 
-use crate::stores::server::{Kind, Process};
+use crate::stores::server::Kind;
 use crate::stores::trial::{HEADS, LARGE, SMALL, Trial};
 
 /// The methods that change a store.
 const WRITES: &[&str] = &["PUT", "POST", "PATCH", "DELETE"];
 
-pub(super) fn round_trip(trial: &Trial<'_>) -> Result<()> {
-    let is_remote = trial.server.kind != Kind::Directory;
+pub(super) fn round_trip(trial: &mut Trial<'_>) -> Result<()> {
     trial.check(&[])?.exits(9)?;
-    trial.push()?.exits(0)?;
+    trial.fill()?;
     trial.require_stored()?;
-    trial.reset();
     trial.push()?.exits(0)?;
     let again = trial.store.traffic();
     let writes = again.requests(WRITES);
@@ -21,20 +19,19 @@ pub(super) fn round_trip(trial: &Trial<'_>) -> Result<()> {
     trial.check(&[])?.exits(0)?;
     trial.reset();
     trial.check(&["--full"])?.exits(0)?;
-    let read = trial.store.traffic().down;
-    ensure!(!is_remote || read >= trial.total(), "check --full read {read} of {} bytes", trial.total());
-    if trial.server.kind.is_registry() {
-        // The push's own manifest holds the blobs.
-        trial.server.registry()?.collect_garbage(&trial.fixture.sh)?;
-        trial.check(&["--full"])?.exits(0)?;
-    }
+    let (read, total) = (trial.store.traffic().down, trial.total());
+    let is_local = trial.server.kind == Kind::Directory;
+    ensure!(is_local || read >= total, "check --full read {read} of {total} bytes");
+    // The push's own manifest holds a registry's blobs.
+    trial.server.collect_garbage()?;
+    trial.check(&["--full"])?.exits(0)?;
 
     trial.reset();
     let report = trial.fetch_whole(&[])?.report()?;
     trial.require_quiet_origin()?;
-    let (given, total) = (trial.given_by_store(&report), trial.total());
+    let given = trial.given_by_store(&report);
     ensure!(given == total, "the report says that the store gave {given} of {total} bytes: {report:#}");
-    if let Process::TokenRegistry(_, service) = &trial.server.process {
+    if let Some(service) = &trial.server.service {
         let requests = service.requests()?;
         let needed = |scope: &str| requests.iter().any(|request| request.scope.ends_with(scope));
         ensure!(needed(":pull") && requests.iter().all(|request| request.is_login_right), "{requests:?}");
@@ -47,11 +44,10 @@ pub(super) fn round_trip(trial: &Trial<'_>) -> Result<()> {
 const PART: u64 = 16 << 20;
 
 /// A push gets SIGKILL when the store has half of the large file, and its connections are lost.
-pub(super) fn killed(trial: &Trial<'_>) -> Result<()> {
+pub(super) fn killed(trial: &mut Trial<'_>) -> Result<()> {
     if trial.server.kind.is_bucket() {
         // Six parts have left, so two of them have arrived.
-        let trial = Trial::of(trial.fixture, trial.server, &[8 * PART, SMALL])?;
-        return killed_after(&trial, 6 * PART);
+        return killed_after(&Trial::of(trial.server, &[8 * PART, SMALL])?, 6 * PART);
     }
     killed_after(trial, LARGE / 2)
 }
@@ -69,8 +65,8 @@ fn killed_after(trial: &Trial<'_>, bytes: u64) -> Result<()> {
     trial.reset();
     let ended = trial.push()?.exits(0)?;
     trial.require_stored()?;
-    trial.check(&["--full"])?.exits(0)?;
     let sent = trial.store.traffic().up;
+    trial.check(&["--full"])?.exits(0)?;
     match trial.server.kind {
         // Parts that had arrived are not sent again.
         kind if kind.is_bucket() => {
