@@ -30,37 +30,36 @@ pub(crate) struct PackagesArgs {
 }
 
 pub(crate) fn run(args: &PackagesArgs) -> Result<()> {
-    let sh = Shell::new()?;
+    let sh = &Shell::new()?;
     sh.change_dir(project::root());
-    programs::extend_path(&sh);
-    programs::require(&sh, "cargo lab packages", &[PYTHON, DPKG])?;
-    let scratch = Scratch::create(program::target(&sh), "packages-")?;
+    programs::extend_path(sh);
+    programs::require(sh, "cargo lab packages", &[PYTHON, DPKG])?;
+    let scratch = &Scratch::create(program::target(sh), "packages-")?;
+    let make = || {
+        let out = scratch.fresh("out");
+        cmd!(sh, "cargo xtask dist --wheel --deb --out {out}").quiet().ignore_stdout().run()?;
+        Ok(out)
+    };
     let mut steps = Steps::new("packages");
-    let first = steps.prepare("the packages are made", || make(&sh, scratch.fresh("out")))?;
+    let first = steps.prepare("the packages are made", make)?;
     steps.run("the same binary gives the same packages", || {
-        let second = make(&sh, scratch.fresh("out"))?;
+        let second = make()?;
         cmd!(sh, "diff --recursive {first} {second}").run()?;
         Ok(Done::Passed)
     })?;
     if args.whole {
-        steps.run("the same source gives the same binary elsewhere", || elsewhere(&sh, &first, &scratch))?;
+        steps.run("the same source gives the same binary elsewhere", || elsewhere(sh, &first, scratch))?;
     }
     steps.run("each digest is that of its artefact", || {
         let _inside = sh.push_dir(&first);
         cmd!(sh, "sh -c 'cat *.sha256 | sha256sum --check --quiet'").run()?;
         Ok(Done::Passed)
     })?;
-    steps.run("the wheel runs in fresh environments", || wheel(&sh, &first, &scratch))?;
-    steps.run("the Debian package runs in a fresh root", || deb(&sh, &first, &scratch))?;
-    steps.run("the crates compile as they are packed", || crates(&sh, &scratch))?;
+    steps.run("the wheel runs in fresh environments", || wheel(sh, &first, scratch))?;
+    steps.run("the Debian package runs in a fresh root", || deb(sh, &first, scratch))?;
+    steps.run("the crates compile as they are packed", || crates(sh, scratch))?;
     steps.finish();
     Ok(())
-}
-
-/// Makes all packages of this machine's type in `out`.
-fn make(sh: &Shell, out: Utf8PathBuf) -> Result<Utf8PathBuf> {
-    cmd!(sh, "cargo xtask dist --wheel --deb --out {out}").quiet().ignore_stdout().run()?;
-    Ok(out)
 }
 
 /// The artefact in `folder` with this ending.
@@ -71,10 +70,10 @@ fn artefact(folder: &Utf8Path, ending: &str) -> Result<Utf8PathBuf> {
 }
 
 /// The program prints its version, as packages are installed for that.
-fn runs(sh: &Shell, what: &str, program: &str, arguments: &[&str]) -> Result<()> {
-    let said =
-        cmd!(sh, "{program} {arguments...} --version").quiet().read().with_context(|| what.to_owned())?;
-    ensure!(said == concat!("provision ", env!("CARGO_PKG_VERSION")), "{what} printed {said:?}");
+fn runs(sh: &Shell, command: &[&str]) -> Result<()> {
+    let (program, arguments) = (command[0], &command[1..]);
+    let said = cmd!(sh, "{program} {arguments...} --version").quiet().read()?;
+    ensure!(said == concat!("provision ", env!("CARGO_PKG_VERSION")), "{command:?} printed {said:?}");
     Ok(())
 }
 
@@ -82,12 +81,8 @@ fn runs(sh: &Shell, what: &str, program: &str, arguments: &[&str]) -> Result<()>
 fn elsewhere(sh: &Shell, first: &Utf8Path, scratch: &Scratch) -> Result<Done> {
     let copy = scratch.fresh("a-source-elsewhere");
     sh.create_dir(&copy)?;
-    cmd!(
-        sh,
-        "sh -c 'git ls-files -z | xargs -0 cp --parents --no-dereference --target-directory \"$0\"' {copy}"
-    )
-    .quiet()
-    .run()?;
+    let script = "git ls-files -z | xargs -0 cp --parents --no-dereference --target-directory \"$0\"";
+    cmd!(sh, "sh -c {script} {copy}").quiet().run()?;
     let _inside = sh.push_dir(&copy);
     let out = copy.join("out");
     cmd!(sh, "cargo xtask dist --out {out}").env("CARGO_TARGET_DIR", copy.join("target")).quiet().run()?;
@@ -98,28 +93,29 @@ fn elsewhere(sh: &Shell, first: &Utf8Path, scratch: &Scratch) -> Result<Done> {
 
 fn wheel(sh: &Shell, packages: &Utf8Path, scratch: &Scratch) -> Result<Done> {
     let wheel = &artefact(packages, ".whl")?;
-    let (environment, tools) = (scratch.fresh("environment"), scratch.fresh("environment"));
-    for new in [&environment, &tools] {
-        cmd!(sh, "python3 -m venv {new}").quiet().run()?;
-    }
-    cmd!(sh, "{environment}/bin/pip install --quiet --no-index {wheel}").quiet().run()?;
-    runs(sh, "pip install", environment.join("bin/provision").as_str(), &[])?;
+    let environment = scratch.fresh("environment");
+    let bin = environment.join("bin");
+    cmd!(sh, "python3 -m venv {environment}").quiet().run()?;
+    let pip = |arguments: &[&str]| {
+        let install = cmd!(sh, "{bin}/pip install --quiet --disable-pip-version-check").args(arguments);
+        install.quiet().run()
+    };
+    pip(&["--no-index", wheel.as_str()])?;
+    runs(sh, &[bin.join("provision").as_str()])?;
     ensure!(environment.join("share/man/man1/provision-fetch.1").is_file(), "the wheel has no man pages");
     // pip decides by the tags, exactly as they are written.
-    let architecture = std::env::consts::ARCH;
     for system in ["manylinux_2_17", "musllinux_1_1"] {
-        let (system, target) = (format!("{system}_{architecture}"), scratch.fresh("system"));
-        cmd!(sh, "{environment}/bin/pip install --quiet --no-index --only-binary :all: --platform {system} --target {target} {wheel}")
-            .quiet()
-            .run()?;
+        let system = format!("{system}_{}", std::env::consts::ARCH);
+        let target = scratch.fresh("system");
+        let elsewhere = ["--only-binary", ":all:", "--platform", &system, "--target", target.as_str()];
+        pip(&[&["--no-index"], &elsewhere[..], &[wheel.as_str()]].concat())?;
     }
-    let quiet = ["--quiet", "--disable-pip-version-check"];
-    cmd!(sh, "{tools}/bin/pip install {quiet...} {INSTALLERS...}").quiet().run()?;
-    let (pipx, uvx) = (tools.join("bin/pipx"), tools.join("bin/uvx"));
+    // Each of them runs the wheel in an environment that it makes.
+    pip(&INSTALLERS)?;
     let _home = sh.push_env("PIPX_HOME", scratch.fresh("pipx"));
     let _cache = sh.push_env("UV_CACHE_DIR", scratch.fresh("uv"));
-    runs(sh, "pipx run", pipx.as_str(), &["run", "--spec", wheel.as_str(), "provision"])?;
-    runs(sh, "uvx", uvx.as_str(), &["--quiet", "--from", wheel.as_str(), "provision"])?;
+    runs(sh, &[bin.join("pipx").as_str(), "run", "--spec", wheel.as_str(), "provision"])?;
+    runs(sh, &[bin.join("uvx").as_str(), "--quiet", "--from", wheel.as_str(), "provision"])?;
     Ok(Done::Passed)
 }
 
@@ -134,7 +130,7 @@ fn deb(sh: &Shell, packages: &Utf8Path, scratch: &Scratch) -> Result<Done> {
         return Ok(Done::Skipped("no chroot here (not root?)".to_owned()));
     }
     cmd!(sh, "dpkg --root {root} --install {deb}").quiet().ignore_stdout().run()?;
-    runs(sh, "the program of the package", "chroot", &[root.as_str(), "/usr/bin/provision"])?;
+    runs(sh, &["chroot", root.as_str(), "/usr/bin/provision"])?;
     let broken = cmd!(sh, "dpkg --root {root} --verify provision").quiet().read()?;
     ensure!(broken.is_empty(), "dpkg --verify: {broken}");
     for file in [
@@ -155,23 +151,22 @@ fn crates(sh: &Shell, scratch: &Scratch) -> Result<Done> {
     let pack = ["--quiet", "--locked", "--allow-dirty", "--no-verify", "--target-dir", target.as_str()];
     cmd!(sh, "cargo package {pack...} {chosen...}").quiet().ignore_stderr().run()?;
     sh.create_dir(&folder)?;
-    let mut patches = Vec::new();
+    // With the profiles of the project, dependencies that clippy has compiled are used again.
+    let manifest = sh.read_file("Cargo.toml")?;
+    let profiles = manifest.find("\n[profile.dev]").map(|start| &manifest[start..]).unwrap_or_default();
+    let mut workspace =
+        format!("{profiles}\n[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\n[patch.crates-io]\n");
     for name in CRATES {
         let packed = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
-        let archive = target.join("package").join(format!("{packed}.crate"));
-        cmd!(sh, "tar --extract --directory {folder} --file {archive}").quiet().run()?;
+        cmd!(sh, "tar --extract --directory {folder} --file {target}/package/{packed}.crate")
+            .quiet()
+            .run()?;
         for file in ["LICENSE-MIT", "LICENSE-APACHE", "README.md"] {
             let path = folder.join(&packed).join(file);
             ensure!(!sh.read_file(&path)?.is_empty(), "{path} is empty");
         }
-        patches.push(format!("{name} = {{ path = \"{packed}\" }}\n"));
+        workspace += &format!("{name} = {{ path = \"{packed}\" }}\n");
     }
-    // With the profiles of the project, dependencies that clippy has compiled are used again.
-    let manifest = sh.read_file("Cargo.toml")?;
-    let profiles = manifest.find("\n[profile.dev]").map(|start| &manifest[start..]).unwrap_or_default();
-    let patches = patches.concat();
-    let workspace =
-        format!("[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\n[patch.crates-io]\n{patches}{profiles}");
     sh.write_file(folder.join("Cargo.toml"), workspace)?;
     sh.copy_file("Cargo.lock", folder.join("Cargo.lock"))?;
     let shared = program::target(sh);
