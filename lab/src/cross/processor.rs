@@ -4,14 +4,17 @@
 //! program learns of them from the kernel's auxiliary vector (getauxval(3)). So one processor's vector is edited before
 //! the program's first instruction, through qemu's stub for a debugger.
 
-use std::io::{Read as _, Write as _};
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::real::RealFixture;
+use crate::tools::scratch::Scratch;
 use crate::tools::wait;
 use crate::tools::wheel::MODEL;
 
@@ -50,17 +53,22 @@ pub(super) const PROCESSORS: &[Processor] = &[
 ];
 
 impl Processor {
-    /// The shell command before the program and its arguments. `socket` is a path for it alone.
-    pub(super) fn command(&self, socket: &Utf8Path) -> Result<String> {
-        let this = std::env::current_exe()?;
-        let model = self.model;
-        if self.has_cryptography {
-            return Ok(format!("exec qemu-aarch64-static -cpu {model}"));
+    /// Writes a program that runs `binary` on this processor. The checks call it as they call `cargo xtask`.
+    pub(super) fn program(&self, scratch: &Scratch, binary: &Utf8Path) -> Result<Utf8PathBuf> {
+        let mut command = format!("exec qemu-aarch64-static -cpu {}", self.model);
+        if !self.has_cryptography {
+            // `$$`: two runs may be at work at once.
+            let (this, socket) = (std::env::current_exe()?, format!("'{}'.$$", scratch.fresh("gdb")));
+            let this = this.display();
+            command = format!("'{this}' cross --hide-cryptography {socket} &\n{command} -g {socket}");
         }
-        // `$$`: two runs may be at work at once.
-        let (this, socket) = (this.display(), format!("'{socket}'.$$"));
-        let hide = format!("'{this}' cross --hide-cryptography {socket}");
-        Ok(format!("{hide} &\nexec qemu-aarch64-static -cpu {model} -g {socket}"))
+        let text = format!(
+            "#!/bin/sh\n# By `cargo lab cross`.\n\
+             [ \"$1\" != fetch-models ] || {{ shift && set -- fetch \"$@\"; }}\n{command} '{binary}' \"$@\"\n"
+        );
+        let path = scratch.file("emulated", text)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        Ok(path)
     }
 }
 
@@ -73,7 +81,7 @@ pub(super) fn uses_sha256(fixture: &RealFixture, processor: &Processor) -> Resul
     // qemu writes each instruction that it translates.
     let run = fixture.fetch(&lock, &fixture.destination())?.env("QEMU_LOG", "in_asm");
     let ended = run.env("QEMU_LOG_FILENAME", &log).exits(0)?;
-    let text = std::fs::read_to_string(&log).with_context(|| ended.to_string())?;
+    let text = fs::read_to_string(&log).with_context(|| ended.to_string())?;
     ensure!(text.contains(" bl ") || text.contains("\tbl\t"), "qemu wrote no instructions to {log}");
     let found = text.contains("sha256h");
     ensure!(found == processor.has_cryptography, "instructions for SHA-256 ran: {found}");
@@ -88,11 +96,12 @@ const CRYPTOGRAPHY: u64 = 0b1111 << 3 | 0b111 << 17 | 1 << 21;
 /// Connects to the stub of a program that has not begun, clears the bits in its auxiliary vector, and lets it run.
 pub(super) fn hide_cryptography(socket: &Utf8Path) -> Result<()> {
     let connected = || Ok(UnixStream::connect(socket).ok());
-    let mut stub = Stub(wait::until("qemu's debugger stub", Duration::from_secs(20), connected)?);
+    let stream = wait::until("qemu's debugger stub", Duration::from_secs(20), connected)?;
+    let mut stub = Stub(BufReader::new(stream));
     // After x0 to x30, each of 16 hexadecimal digits. The stack begins with argc, then come argv, a zero, the
     // environment, a zero, and the vector's pairs.
     let registers = stub.ask("g")?;
-    let pointer = words(registers.get(31 * 16..32 * 16).context("qemu sent too few registers")?)?[0];
+    let pointer = word(registers.get(31 * 16..).context("qemu sent too few registers")?)?;
     let mut at = pointer + 8 * (stub.word(pointer)? + 2);
     while stub.word(at)? != 0 {
         at += 8;
@@ -108,36 +117,29 @@ pub(super) fn hide_cryptography(socket: &Utf8Path) -> Result<()> {
 }
 
 /// The remote protocol of gdb ("Remote Protocol", GDB's manual): `$PAYLOAD#SUM`, acknowledged by `+`.
-struct Stub(UnixStream);
+struct Stub(BufReader<UnixStream>);
 
 impl Stub {
     fn ask(&mut self, request: &str) -> Result<String> {
         let sum = request.bytes().fold(0, u8::wrapping_add);
-        write!(self.0, "${request}#{sum:02x}")?;
+        write!(self.0.get_mut(), "${request}#{sum:02x}")?;
         let mut answer = Vec::new();
-        while !answer.contains(&b'#') {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte)?;
-            answer.extend(byte);
-        }
+        self.0.read_until(b'#', &mut answer)?;
         self.0.read_exact(&mut [0; 2])?;
-        self.0.write_all(b"+")?;
+        self.0.get_mut().write_all(b"+")?;
         let answer = String::from_utf8(answer)?;
-        let payload = answer.trim_end_matches('#').rsplit('$').next();
-        Ok(payload.unwrap_or_default().to_owned())
+        let (_, payload) = answer.rsplit_once('$').context("qemu sent no packet")?;
+        Ok(payload.trim_end_matches('#').to_owned())
     }
 
     /// The word of the program's memory at an address.
     fn word(&mut self, address: u64) -> Result<u64> {
-        Ok(words(&self.ask(&format!("m{address:x},8"))?)?[0])
+        word(&self.ask(&format!("m{address:x},8"))?)
     }
 }
 
-/// The words of memory that the stub writes as digits, the lowest byte first.
-fn words(digits: &str) -> Result<Vec<u64>> {
-    let chunks = digits.as_bytes().chunks_exact(16);
-    let word = |chunk: &[u8]| Ok(u64::from_str_radix(std::str::from_utf8(chunk)?, 16)?.swap_bytes());
-    let words = chunks.map(word).collect::<Result<Vec<_>>>()?;
-    ensure!(!words.is_empty(), "qemu answered {digits:?}");
-    Ok(words)
+/// The first word of memory that the stub writes as digits, the lowest byte first.
+fn word(digits: &str) -> Result<u64> {
+    let digits = digits.get(..16).with_context(|| format!("qemu answered {digits:?}"))?;
+    Ok(u64::from_str_radix(digits, 16)?.swap_bytes())
 }
