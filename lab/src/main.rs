@@ -70,10 +70,7 @@ const SKIPPED: u8 = 77;
 
 #[expect(clippy::print_stderr, reason = "the error of a command")]
 fn main() -> ExitCode {
-    if let Err(error) = project::forget_cargo_run() {
-        eprintln!("error: starting again without cargo's variables: {error}");
-        return ExitCode::FAILURE;
-    }
+    project::forget_cargo_run();
     let passed = |()| Done::Passed;
     let result = match Lab::parse().command {
         Command::Bench(args) => bench::run(&args).map(passed),

@@ -2,9 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 
 use camino::Utf8Path;
 
@@ -14,23 +11,17 @@ pub(crate) fn root() -> &'static Utf8Path {
     here.parent().unwrap_or(here)
 }
 
-/// Starts this program again without the variables that `cargo run` sets for it; returns only where none is set, or on
-/// an error.
+/// Removes the variables that `cargo run` sets for this program. Call it before any thread starts.
 ///
 /// Cargo runs some build scripts again when these variables change (ring's). A cargo that this program starts would
 /// compile all crates above them anew, and so would the next one that it does not start.
-pub(crate) fn forget_cargo_run() -> io::Result<()> {
+pub(crate) fn forget_cargo_run() {
     let is_of_run = |name: &OsString| {
-        let starts = |prefix| name.as_encoded_bytes().starts_with(prefix);
-        starts(b"CARGO_PKG_".as_slice()) || starts(b"CARGO_MANIFEST_")
+        name.to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
     };
-    let mut names = env::vars_os().map(|(name, _)| name).filter(is_of_run).peekable();
-    if names.peek().is_none() {
-        return Ok(());
+    for name in env::vars_os().map(|(name, _)| name).filter(is_of_run) {
+        // SAFETY: no other thread exists that could read the environment.
+        unsafe { env::remove_var(name) };
     }
-    let mut command = Command::new(env::current_exe()?);
-    for name in names {
-        command.env_remove(name);
-    }
-    Err(command.args(env::args_os().skip(1)).exec())
 }
