@@ -73,12 +73,8 @@ enum Step {
 }
 
 impl Step {
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
     /// The step's script, run by `sh -e`. `RESULTS` is the file of `--results`, if there is one.
-    fn script(self) -> String {
+    fn script(self, name: &str) -> String {
         let script = match self {
             Self::Fmt => "cargo fmt --all --check\ncargo fmt --manifest-path lab/fuzz/Cargo.toml --check",
             Self::Shell => {
@@ -109,7 +105,7 @@ impl Step {
             // The saved corpus reaches most code; the rest is a sample, as for every long check.
             Self::Fuzz => "cargo lab fuzz --prove-red\ncargo lab fuzz --seconds 30",
             Self::Bench => "cargo lab bench --quick",
-            _ => return format!("cargo lab {}", self.name()),
+            _ => return format!("cargo lab {name}"),
         };
         script.to_owned()
     }
@@ -125,7 +121,8 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
     let (mut passed, mut skipped) = (0, Vec::new());
     let is_chosen = |step: &&Step| args.only.is_empty() || args.only.contains(step);
     for &step in Step::value_variants().iter().filter(is_chosen) {
-        let (name, script) = (step.name(), step.script());
+        let name = step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let script = step.script(&name);
         println!("--- ci: {name}\n    $ {}", script.replace('\n', "\n    $ "));
         let begun = Instant::now();
         let status = Command::from(cmd!(sh, "sh -e -c {script}").env("RESULTS", results)).status()?;

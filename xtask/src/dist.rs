@@ -63,7 +63,7 @@ struct Source<'a> {
     sh: &'a Shell,
     out: &'a Utf8Path,
     /// The time of all files, in seconds since 1970.
-    epoch: String,
+    epoch: u64,
     /// The first word of the triple: `x86_64`.
     architecture: &'a str,
     binary: &'a Utf8Path,
@@ -115,12 +115,11 @@ fn sha256(path: &Utf8Path) -> Result<String> {
 
 /// The time of all files (<https://reproducible-builds.org/specs/source-date-epoch/>). An archive without git has the
 /// first second that a zip file can hold.
-fn epoch(sh: &Shell) -> Result<String> {
+fn epoch(sh: &Shell) -> Result<u64> {
     let given = sh.var("SOURCE_DATE_EPOCH").ok();
     let commit = || cmd!(sh, "git log -1 --format=%ct").quiet().ignore_stderr().read().ok();
     let seconds = given.or_else(commit).unwrap_or_else(|| "315532800".to_owned());
-    let number: Result<u64, _> = seconds.trim().parse();
-    Ok(number.with_context(|| format!("SOURCE_DATE_EPOCH is no number of seconds: {seconds:?}"))?.to_string())
+    seconds.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH is no number of seconds: {seconds:?}"))
 }
 
 /// Writes man pages and completions, made from the command line itself, below `share`. `zsh` is its directory of

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::cmd;
 
-use super::{SUMMARY, Source, VERSION, binary};
+use super::binary::debian;
+use super::{SUMMARY, Source, VERSION};
 
 /// The maintainer, unless the variable names one. Packages of a release get the address of those who publish it.
 const MAINTAINER: &str = "the provision contributors <provision@packages.invalid>";
@@ -31,14 +32,14 @@ const PREPARE: &str = "
 
 /// Writes the package and returns its path.
 pub(super) fn make(source: &Source<'_>) -> Result<Utf8PathBuf> {
-    let Source { sh, out, epoch, .. } = source;
-    let architecture = binary::debian(source.architecture);
+    let (Source { sh, out, binary, .. }, epoch) = (source, source.epoch.to_string());
+    let architecture = debian(source.architecture);
     // In Debian's order `0.2.0-rc.1` is after `0.2.0`, and `0.2.0~rc.1` before.
     let version = VERSION.replace('-', "~");
     let maintainer = sh.var(VARIABLE).unwrap_or_else(|_| MAINTAINER.to_owned());
     let stage = tempfile::tempdir_in(out)?;
     let _inside = sh.push_dir(&stage);
-    sh.write_file("usr/bin/provision", sh.read_binary_file(source.binary)?)?;
+    sh.write_file("usr/bin/provision", sh.read_binary_file(binary)?)?;
     super::write_share(sh, Utf8Path::new("usr/share"), "vendor-completions")?;
     let date = cmd!(sh, "date --utc --rfc-email --date @{epoch}").quiet().read()?;
     let changelog = format!(

@@ -19,7 +19,7 @@ const PACK: &str = include_str!("wheel.py");
 
 /// Writes the wheel and returns its path.
 pub(super) fn make(source: &Source<'_>) -> Result<Utf8PathBuf> {
-    let Source { sh, out, binary, epoch, .. } = source;
+    let (Source { sh, out, binary, .. }, epoch) = (source, source.epoch.to_string());
     let name = NAME.replace('-', "_");
     let tags = ["manylinux_2_17", "musllinux_1_1"].map(|system| format!("{system}_{}", source.architecture));
     let path = out.join(format!("{name}-{VERSION}-py3-none-{}.whl", tags.join(".")));

@@ -35,13 +35,9 @@ pub(crate) fn choose(
     variable: impl Fn(&str) -> Option<String>,
     docker: &[String],
 ) -> Result<Inputs, String> {
-    for option in docker {
-        let name = option.split_once('=').map_or(&option[..], |(name, _)| name);
-        if OPTIONS.contains(&name) {
-            return Err(format!(
-                "docker's {name} after -- would replace that of cargo xtask image: give it before --"
-            ));
-        }
+    let mut names = docker.iter().map(|option| option.split_once('=').map_or(&option[..], |(name, _)| name));
+    if let Some(name) = names.find(|name| OPTIONS.contains(name)) {
+        return Err(format!("docker's {name} after -- would replace cargo xtask image's: give it before --"));
     }
     let apart = docker.windows(2).filter(|pair| pair[0] == "--build-arg").map(|pair| &pair[1][..]);
     let joined = docker.iter().filter_map(|option| option.strip_prefix("--build-arg="));
