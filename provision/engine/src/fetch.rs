@@ -149,8 +149,9 @@ impl<'j> FilledLocally<'j> {
         let cache_guard = self.opened.lock_cache(&mut self.files).await?;
         if !self.opened.is_over(&self.files) {
             let downloads = self.collect(cache_guard.as_ref()).await?;
-            let results = self.opened.transfer(downloads).await;
-            results.into_iter().for_each(|result| self.files.record_download(result));
+            for result in self.opened.transfer(downloads).await {
+                self.files.record_download(result);
+            }
         }
         drop(cache_guard);
         let Self { opened, mut files } = self;
