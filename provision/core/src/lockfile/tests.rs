@@ -24,6 +24,11 @@ fn kind(text: &str, line: usize) -> LockfileErrorKind {
     error.kind().clone()
 }
 
+/// The error's kind in a lock with these models, whose first line is line 2.
+fn kind_with(models: &str, line: usize) -> LockfileErrorKind {
+    kind(&format!("version = 1\n{models}"), line)
+}
+
 #[test]
 fn models_come_out_sorted_with_every_field() {
     let lock = parse_with(&format!(
@@ -48,13 +53,11 @@ fn a_model_may_have_the_digest_of_a_piece_list() {
     assert_eq!(lock.models()[0].pieces, Some(list));
     assert_eq!(lock.models()[1].pieces, None);
     for bad in ["\"abc\"".to_owned(), format!("\"{}\"", list.to_string().to_uppercase())] {
-        let error = kind(&format!("version = 1\n{}pieces = {bad}\n", entry("a")), 7);
+        let error = kind_with(&format!("{}pieces = {bad}\n", entry("a")), 7);
         assert!(matches!(error, LockfileErrorKind::Digest(_)), "{error}");
     }
-    assert!(matches!(
-        kind(&format!("version = 1\n{}pieces = 1\n", entry("a")), 7),
-        LockfileErrorKind::Toml(_)
-    ));
+    let error = kind_with(&format!("{}pieces = 1\n", entry("a")), 7);
+    assert!(matches!(error, LockfileErrorKind::Toml(_)), "{error}");
 }
 
 #[test]
@@ -98,7 +101,7 @@ fn fault_61_a_key_that_only_resembles_a_hint_is_refused_where_it_stands() {
             assert!(error.kind().to_string().contains(", expected one of `"), "{error}");
         }
     }
-    let error = kind(&format!("version = 1\n{}pices = 1\n", entry("a")), 7).to_string();
+    let error = kind_with(&format!("{}pices = 1\n", entry("a")), 7).to_string();
     let known = "expected one of `path`, `url`, `mirrors`, `size`, `sha256`, `pieces`, `groups`, `source`";
     assert_eq!(error, format!("unknown field `pices`, {known}"));
 }
@@ -126,10 +129,7 @@ fn the_content_digest_depends_on_bytes_and_places_only() {
 #[test]
 fn fault_56_an_unsafe_path_is_shown_with_its_line() {
     for path in ["../x", "/x", "~/x", "a/../../x", "C:/x", ""] {
-        assert!(
-            matches!(kind(&format!("version = 1\n{}", entry(path)), 3), LockfileErrorKind::Path(_)),
-            "{path}"
-        );
+        assert!(matches!(kind_with(&entry(path), 3), LockfileErrorKind::Path(_)), "{path}");
     }
     let error = parse_with(&entry("../x")).unwrap_err().to_string();
     assert!(error.starts_with("models.lock:3:8: "), "{error}");
@@ -153,25 +153,21 @@ fn fault_57_look_alikes_and_nested_paths_are_refused() {
 #[test]
 fn fault_58_a_digest_that_is_none_is_shown() {
     for bad in ["", "abc", &SHA[1..], &SHA.to_uppercase()] {
-        assert!(matches!(
-            kind(&format!("version = 1\n{}", entry("a").replace(SHA, bad)), 6),
-            LockfileErrorKind::Digest(_)
-        ));
+        let error = kind_with(&entry("a").replace(SHA, bad), 6);
+        assert!(matches!(error, LockfileErrorKind::Digest(_)), "{bad}: {error}");
     }
 }
 
 #[test]
 fn fault_59_one_path_twice_is_refused_one_digest_twice_is_not() {
-    let error = kind(&format!("version = 1\n{}{}", entry("a"), entry("a")), 8);
+    let error = kind_with(&entry("a").repeat(2), 8);
     assert_eq!(error, LockfileErrorKind::Duplicate { path: "a".into() });
     assert!(parse_with(&format!("{}{}", entry("a"), entry("b"))).is_ok());
 }
 
 #[test]
 fn fault_60_sizes_that_make_no_sense_are_refused() {
-    let size = |size: &str| {
-        kind(&format!("version = 1\n{}", entry("a").replace("size = 5", &format!("size = {size}"))), 5)
-    };
+    let size = |size: &str| kind_with(&entry("a").replace("size = 5", &format!("size = {size}")), 5);
     assert_eq!(size("-5"), LockfileErrorKind::NegativeSize { found: -5 });
     for bad in ["5.0", "9223372036854775808", "\"5\""] {
         assert!(matches!(size(bad), LockfileErrorKind::Toml(_)), "{bad}");
@@ -189,7 +185,7 @@ fn fault_61_missing_and_unknown_keys_and_versions_are_refused() {
         let error = parse_with(&without).unwrap_err();
         assert!(error.to_string().contains(key) && error.location().is_some(), "{error}");
     }
-    let unknown = kind(&format!("version = 1\n{}shasum = \"x\"\n", entry("a")), 7);
+    let unknown = kind_with(&format!("{}shasum = \"x\"\n", entry("a")), 7);
     assert!(unknown.to_string().contains("shasum"));
     assert!(matches!(kind("version = 2\nnew = true\n", 1), LockfileErrorKind::Version { .. }));
     assert!(matches!(kind("version = \"1\"\n", 1), LockfileErrorKind::Version { .. }));
@@ -218,24 +214,6 @@ fn a_source_may_be_a_store_that_has_the_file_by_its_digest() {
         assert!(matches!(error.kind(), LockfileErrorKind::Store(_)), "{error}");
         let shown = error.to_string();
         assert!(wrong.contains("{env:") || wrong.starts_with("file") || !shown.contains("canary"), "{shown}");
-    }
-}
-
-#[test]
-fn an_error_never_shows_a_query() {
-    let text =
-        format!("version = 1\n{}", entry("a").replace("https://h.example/a", "ftp://h.example/a?sig=canary"));
-    let error = parse(&text).unwrap_err();
-    assert!(!error.to_string().contains("canary"), "{error}");
-    assert!(!format!("{error:?}").contains("canary"), "{error:?}");
-}
-
-#[test]
-fn an_error_shows_no_password_and_no_query_after_a_quote() {
-    for url in ["https://user:canary@h.example/a", "ftp://h/a?sig=a'canary", "https://canary@h/x"] {
-        let text = format!("version = 1\n{}", entry("a").replace("https://h.example/a", url));
-        let error = parse(&text).unwrap_err();
-        assert!(!error.to_string().contains("canary"), "{error}");
     }
 }
 
@@ -321,6 +299,8 @@ mod secrets {
             format!("https://h.example/x?token={CANARY}"),
             format!("https://{CANARY}?x@h.example/x"),
             format!("https://user:{CANARY}#x@h.example"),
+            format!("ftp://h.example/a?sig={CANARY}"),
+            format!("ftp://h.example/a?sig=a'{CANARY}"),
         ];
         let mut locks = Vec::new();
         for address in &addresses {

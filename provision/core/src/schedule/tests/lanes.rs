@@ -89,9 +89,8 @@ fn the_fast_host_gets_the_connections_of_a_small_budget() {
 
 #[test]
 fn a_companion_without_an_answer_has_one_claim() {
-    let mut schedule = Schedule::new(Limits::default());
-    let (a, b) = (schedule.add_host(), schedule.add_host());
-    let file = schedule.add_file(a, [ByteRange::new(0, SIZE)]);
+    let (mut schedule, file) = one_file([ByteRange::new(0, SIZE)]);
+    let b = schedule.add_host();
     assert!(schedule.join(file, SourceId(1), b));
     assert!(!schedule.join(file, SourceId(2), b), "another lane has that host");
     let claims: Vec<Claim> = std::iter::from_fn(|| schedule.next(Duration::ZERO)).collect();
@@ -103,9 +102,8 @@ fn a_companion_without_an_answer_has_one_claim() {
 
 #[test]
 fn a_companion_that_leaves_gives_its_bytes_back() {
-    let mut schedule = Schedule::new(Limits::default());
-    let (a, b) = (schedule.add_host(), schedule.add_host());
-    let file = schedule.add_file(a, [ByteRange::new(0, SIZE)]);
+    let (mut schedule, file) = one_file([ByteRange::new(0, SIZE)]);
+    let b = schedule.add_host();
     schedule.join(file, SourceId(1), b);
     let claims: Vec<Claim> = std::iter::from_fn(|| schedule.next(Duration::ZERO)).collect();
     let revoked = schedule.leave(file, SourceId(1));
@@ -121,15 +119,14 @@ fn a_companion_that_leaves_gives_its_bytes_back() {
 
 #[test]
 fn two_lanes_that_lead_to_one_host_become_one() {
-    let mut schedule = Schedule::new(Limits::default());
-    let hosts: Vec<HostId> = std::iter::repeat_with(|| schedule.add_host()).take(3).collect();
-    let file = schedule.add_file(hosts[0], [ByteRange::new(0, SIZE)]);
-    schedule.join(file, SourceId(1), hosts[1]);
-    assert!(schedule.set_host(file, SourceId(1), hosts[2]));
-    assert!(schedule.set_host(file, SourceId(0), hosts[2]), "the lead stays");
+    let (mut schedule, file) = one_file([ByteRange::new(0, SIZE)]);
+    let (b, c) = (schedule.add_host(), schedule.add_host());
+    schedule.join(file, SourceId(1), b);
+    assert!(schedule.set_host(file, SourceId(1), c));
+    assert!(schedule.set_host(file, SourceId(0), c), "the lead stays");
     assert!(!schedule.has_lane(file, SourceId(1)));
-    schedule.join(file, SourceId(1), hosts[1]);
-    assert!(!schedule.set_host(file, SourceId(1), hosts[2]), "the companion leaves");
+    schedule.join(file, SourceId(1), b);
+    assert!(!schedule.set_host(file, SourceId(1), c), "the companion leaves");
     assert!(!schedule.has_lane(file, SourceId(1)));
     schedule.check();
 }
@@ -160,42 +157,51 @@ impl Schedule {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    /// Connections that fail or stall, files that are restarted, and sources that join and leave.
     #[test]
-    fn no_lane_loses_or_repeats_a_byte(
-        sizes in prop::collection::vec(0u64..40_000_000, 1..5),
-        rates in prop::collection::vec(prop_oneof![Just(0.0), 1e4..1e6, 1e6..1e8], 3),
+    fn no_schedule_loses_or_repeats_a_byte(
+        sizes in prop::collection::vec(0u64..40_000_000, 1..6),
+        rates in prop::collection::vec(prop_oneof![Just(0.0), 1e4..1e6, 1e6..1e8], 3..12),
         seed in any::<u64>(),
         connections in 1usize..12,
+        hosts in 1usize..5,
+        revoking in any::<bool>(),
     ) {
         let mut random = fastrand::Rng::with_seed(seed);
         let limits = Limits { connections, per_host: 9 };
         let mut simulation = Simulation::new(limits, &sizes, Duration::from_millis(20));
         let hosts: Vec<HostId> =
-            (0..4).map(|at| if at == 0 { HostId(0) } else { simulation.schedule.add_host() }).collect();
+            (0..hosts).map(|at| if at == 0 { HostId(0) } else { simulation.schedule.add_host() }).collect();
         let mut steps = 0u32;
-        // Source 0 always works, so that every run can end.
-        let rate = |claim: &Claim, sharing: usize| {
-            let all = if claim.source.0 == 0 { 2e7 } else { rates[claim.source.0 - 1] };
-            all / sharing.max(1) as f64
+        // With one source, connection 0 always works, and source 0 with several, so that every run can end.
+        let rate = |claim: &Claim, sharing: usize| match (hosts.len(), claim.slot.0, claim.source.0) {
+            (1, 0, _) => 2e7,
+            (2.., _, 0) => 2e7 / sharing.max(1) as f64,
+            (1, slot, _) => rates[slot % rates.len()],
+            (_, _, source) => rates[source - 1] / sharing.max(1) as f64,
         };
         while !simulation.is_done() {
             steps += 1;
             let faulty = steps < 400;
             let mut fails = || (faulty && random.u32(0..40) == 0).then(|| random.bool());
             simulation.step(&rate, &mut fails);
-            let (file, source) = (FileId(random.usize(0..sizes.len())), SourceId(random.usize(1..4)));
-            let schedule = &mut simulation.schedule;
-            if steps.is_multiple_of(7) && faulty {
+            let file = FileId(random.usize(0..sizes.len()));
+            if revoking && faulty && steps.is_multiple_of(50) {
+                let revoked = simulation.schedule.revoke(file);
+                simulation.close(&revoked);
+                let missing = simulation.written[file.0].missing(simulation.sizes[file.0]);
+                simulation.schedule.restart(file, missing);
+            }
+            if hosts.len() > 1 && faulty && steps.is_multiple_of(7) {
+                let source = SourceId(random.usize(1..hosts.len()));
+                let schedule = &mut simulation.schedule;
                 match random.u32(0..4) {
-                    0 | 1 => drop(schedule.join(file, source, hosts[random.usize(1..4)])),
-                    2 => drop(schedule.set_host(file, source, hosts[random.usize(0..4)])),
+                    0 | 1 => drop(schedule.join(file, source, hosts[random.usize(1..hosts.len())])),
+                    2 => drop(schedule.set_host(file, source, hosts[random.usize(0..hosts.len())])),
                     _ => {
                         let revoked = schedule.leave(file, source);
-                        for id in revoked {
-                            schedule.finish(id, Connection::Closed);
-                            simulation.wires.retain(|wire| wire.claim.id != id);
-                        }
+                        simulation.close(&revoked);
                     }
                 }
             }
