@@ -25,7 +25,7 @@
 //! - No two claims overlap, no byte is written twice in a run, and with a lock no file is installed twice.
 //! - Once faults end, every order of steps ends with file and marker in place.
 //!
-//! Six tests each break one rule on purpose, and the search must find the violation.
+//! One test breaks each rule on purpose, and the search must find the violation.
 
 mod disk;
 mod memory;
@@ -34,11 +34,11 @@ mod real;
 mod rules;
 mod search;
 
-use self::rules::Rules;
-use self::search::{Violation, search};
+use self::rules::{Broken, LOCKED, Rules, SMALL, UNLOCKED};
+use self::search::search;
 
 /// Searches all states and expects no violation.
-fn holds(name: &str, rules: &Rules) {
+fn holds(name: &str, rules: Rules) {
     let started = std::time::Instant::now();
     let seen = search(rules, None).unwrap_or_else(|violation| panic!("{name}: {violation:#?}"));
     println!(
@@ -50,75 +50,46 @@ fn holds(name: &str, rules: &Rules) {
     );
 }
 
-/// Expects that the broken rule leads to exactly this violation.
-fn breaks(rules: &Rules, what: &str) {
-    match search(rules, Some(what)) {
-        Ok(seen) => panic!("{what}: not found in {} states", seen.states),
-        Err(Violation { what: found, path }) => {
-            assert_eq!(found, what, "{path:?}");
-            println!("{found}, after {} steps", path.len());
-        }
-    }
-}
-
-const WRONG_BYTES: &str = "I1: wrong bytes under the final name";
-const NO_FILE: &str = "I2: a marker without its file";
-
 #[test]
 fn fault_67_a_power_cut_at_any_step_loses_no_durable_record() {
-    holds("a power cut", &Rules { faults: 1, ..Rules::locked() });
+    holds("a power cut", Rules { faults: 1, ..LOCKED });
 }
 
 #[test]
 fn fault_67_a_power_cut_after_another_fault_loses_none_either() {
-    holds("two faults", &Rules { faults: 2, torn: false, journals_written: false, ..Rules::locked() });
+    holds("two faults", Rules { torn: false, journals_written: false, ..LOCKED });
 }
 
 #[test]
 fn fault_66_kills_short_bodies_and_lies_never_stop_progress() {
-    holds("no power cut", &Rules { faults: 2, power_cuts: false, checkpoints: false, ..Rules::locked() });
+    holds("no power cut", Rules { power_cuts: false, checkpoints: false, ..LOCKED });
 }
 
 #[test]
 fn fault_80_two_processes_without_a_lock_install_right_bytes() {
-    holds("no lock", &Rules { faults: 1, ..Rules::unlocked() });
+    holds("no lock", Rules { faults: 1, ..UNLOCKED });
 }
 
 #[test]
-fn the_search_finds_a_journal_written_before_the_sync() {
-    breaks(
-        &Rules { journals_before_sync: true, ..Rules::small() },
-        "I3: bytes that the journal calls durable are lost",
-    );
-}
-
-#[test]
-fn the_search_finds_an_install_without_verification() {
-    breaks(&Rules { skips_verify: true, ..Rules::small() }, WRONG_BYTES);
-}
-
-#[test]
-fn the_search_finds_a_part_shared_without_a_lock() {
-    let rules = Rules { lock_works: false, power_cuts: false, ..Rules::small() };
+fn the_search_finds_each_broken_rule() {
+    let broken = |rule| Rules { broken: Some(rule), ..SMALL };
+    let without_checkpoints = |rule| Rules { checkpoints: false, ..broken(rule) };
     // One process overwrites what the other has verified, or removes what has no journal yet.
-    breaks(&rules, WRONG_BYTES);
-    breaks(&Rules { checkpoints: false, ..rules }, "a part was replaced under its owner");
-}
-
-#[test]
-fn the_search_finds_a_claim_lost_with_its_connection() {
-    breaks(
-        &Rules { loses_claims: true, ..Rules::small() },
-        "a claim is lost: it is complete, and bytes are missing",
-    );
-}
-
-#[test]
-fn the_search_finds_a_marker_written_before_the_sync() {
-    breaks(&Rules { marks_before_sync: true, checkpoints: false, ..Rules::small() }, NO_FILE);
-}
-
-#[test]
-fn the_search_finds_a_marker_for_an_unsynced_existing_file() {
-    breaks(&Rules { syncs_existing: false, checkpoints: false, faults: 2, ..Rules::small() }, NO_FILE);
+    let unlocked = Rules { lock_works: false, power_cuts: false, ..SMALL };
+    let wrong_bytes = "I1: wrong bytes under the final name";
+    let no_file = "I2: a marker without its file";
+    for (rules, what) in [
+        (broken(Broken::JournalsBeforeSync), "I3: bytes that the journal calls durable are lost"),
+        (broken(Broken::SkipsVerify), wrong_bytes),
+        (broken(Broken::LosesClaims), "a claim is lost: it is complete, and bytes are missing"),
+        (without_checkpoints(Broken::MarksBeforeSync), no_file),
+        (Rules { faults: 2, ..without_checkpoints(Broken::TrustsExisting) }, no_file),
+        (unlocked, wrong_bytes),
+        (Rules { checkpoints: false, ..unlocked }, "a part was replaced under its owner"),
+    ] {
+        match search(rules, Some(what)) {
+            Ok(seen) => panic!("{what}: not found in {seen:?}, {rules:?}"),
+            Err(found) => assert_eq!(found.what, what, "{rules:?}: {:?}", found.path),
+        }
+    }
 }

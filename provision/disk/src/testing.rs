@@ -1,9 +1,10 @@
 //! The fixture of the disk's tests: a destination in a temporary directory, and a model with short known bytes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
+use rustix::fs::{CWD, FileType, Mode};
 
 use crate::confined::ResolveMode;
 use crate::destination::Destination;
@@ -59,12 +60,20 @@ impl Fixture {
         self.file(&format!("d/.x.{}.{ending}", model.sha256.short()))
     }
 
-    /// A file with [`CONTENT`] outside of the models' directories.
-    pub(crate) fn source(&self) -> (Utf8PathBuf, SourceFile) {
-        std::fs::write(self.file("source"), CONTENT).unwrap();
-        let path = Utf8PathBuf::from_path_buf(self.file("source")).unwrap();
-        let source = SourceFile::open(&path).unwrap().unwrap();
-        (path, source)
+    /// The file `name` with these bytes, outside of the models' directories.
+    pub(crate) fn source_of(&self, name: &str, bytes: &[u8]) -> SourceFile {
+        std::fs::write(self.file(name), bytes).unwrap();
+        SourceFile::open(Utf8Path::from_path(&self.file(name)).unwrap()).unwrap().unwrap()
+    }
+}
+
+/// Plants a `link`, `symlink`, `directory` or `fifo` at `name`. The first two lead to `victim`.
+pub(crate) fn plant(kind: &str, name: &Path, victim: &Path) {
+    match kind {
+        "link" => std::fs::hard_link(victim, name).unwrap(),
+        "symlink" => std::os::unix::fs::symlink(victim, name).unwrap(),
+        "directory" => std::fs::create_dir(name).unwrap(),
+        _ => rustix::fs::mknodat(CWD, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
     }
 }
 

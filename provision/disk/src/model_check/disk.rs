@@ -34,17 +34,15 @@ impl Name {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Change {
-    Link(Name, Inode),
-    Unlink(Name),
-    Rename(Name, Name),
-}
+type Names = BTreeMap<Name, Inode>;
+
+/// New targets of names. A rename has two of them.
+type Change = Vec<(Name, Option<Inode>)>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Directory {
-    now: BTreeMap<Name, Inode>,
-    durable: BTreeMap<Name, Inode>,
+    now: Names,
+    durable: Names,
     /// The changes that are not durable, in order.
     pending: Vec<Change>,
 }
@@ -81,23 +79,25 @@ impl Disk {
         let (now, durable) = (Vec::new(), Vec::new());
         self.inodes.push(Content { now, durable, is_text, owner: None, is_given_up: false });
         let inode = self.inodes.len() - 1;
-        self.change(name.place(), Change::Link(name, inode));
+        self.change(name.place(), vec![(name, Some(inode))]);
         inode
     }
 
     pub(super) fn unlink(&mut self, name: Name) {
         if self.find(name).is_some() {
-            self.change(name.place(), Change::Unlink(name));
+            self.change(name.place(), vec![(name, None)]);
         }
     }
 
     pub(super) fn rename(&mut self, from: Name, to: Name) {
-        self.change(from.place(), Change::Rename(from, to));
+        if let Some(inode) = self.find(from) {
+            self.change(from.place(), vec![(from, None), (to, Some(inode))]);
+        }
     }
 
     fn change(&mut self, place: Place, change: Change) {
         let directory = &mut self.directories[place as usize];
-        apply(&mut directory.now, change);
+        apply(&mut directory.now, &change);
         directory.pending.push(change);
     }
 
@@ -172,11 +172,8 @@ impl Disk {
         for directory in &mut self.directories {
             directory.now.values_mut().for_each(&mut number);
             directory.durable.values_mut().for_each(&mut number);
-            for change in &mut directory.pending {
-                if let Change::Link(_, inode) = change {
-                    number(inode);
-                }
-            }
+            let pending = directory.pending.iter_mut().flatten();
+            pending.filter_map(|(_, inode)| inode.as_mut()).for_each(&mut number);
         }
         handles.for_each(&mut number);
         let mut old: Vec<Option<Content>> = self.inodes.drain(..).map(Some).collect();
@@ -219,28 +216,21 @@ fn each<T>(disks: Vec<Disk>, outcomes: &[T], set: impl Fn(&mut Disk, &T)) -> Vec
     all
 }
 
-fn apply(names: &mut BTreeMap<Name, Inode>, change: Change) {
-    match change {
-        Change::Link(name, inode) => {
-            names.insert(name, inode);
-        }
-        Change::Unlink(name) => {
-            names.remove(&name);
-        }
-        Change::Rename(from, to) => {
-            if let Some(inode) = names.remove(&from) {
-                names.insert(to, inode);
-            }
-        }
+fn apply(names: &mut Names, change: &Change) {
+    for (name, inode) in change {
+        match inode {
+            Some(inode) => names.insert(*name, *inode),
+            None => names.remove(name),
+        };
     }
 }
 
 impl Directory {
-    fn outcomes(&self, torn: bool) -> Vec<BTreeMap<Name, Inode>> {
+    fn outcomes(&self, torn: bool) -> Vec<Names> {
         let mut names = self.durable.clone();
         let mut outcomes = vec![names.clone()];
         for (at, change) in self.pending.iter().enumerate() {
-            apply(&mut names, *change);
+            apply(&mut names, change);
             if torn || at + 1 == self.pending.len() {
                 outcomes.push(names.clone());
             }

@@ -1,8 +1,10 @@
 //! The memory of a working process: claims, written ranges and the running digest. A kill loses all of it.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::disk::{Disk, Inode, Name};
+use super::model::Call;
 use super::rules::{CONTENT, Rules, SCALE, SIZE};
 use crate::crc_ranges::{CrcRanges, checksum};
 use provision_core::byte_range::{ByteRange, RangeSet};
@@ -33,33 +35,40 @@ impl Act {
     }
 }
 
-/// A checkpoint in progress.
-#[derive(Debug, Clone)]
-pub(super) struct Checkpoint {
-    /// The number of completed steps.
-    pub(super) stage: u8,
-    pub(super) ranges: CrcRanges,
-}
-
 /// See the module's documentation.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     pub(super) schedule: Schedule,
-    pub(super) file: FileId,
+    file: FileId,
     /// The claims in flight, each with its first byte that is not written.
     pub(super) in_flight: Vec<(Claim, u64)>,
-    pub(super) written: RangeSet,
+    written: RangeSet,
     pub(super) unjournaled: CrcRanges,
     pub(super) journaled: CrcRanges,
-    pub(super) checkpoint: Option<Checkpoint>,
+    /// The rest of a checkpoint in progress, and its ranges.
+    pub(super) checkpoint: &'static [Call],
+    pub(super) syncing: CrcRanges,
     /// This run has started a checkpoint.
     pub(super) has_checkpointed: bool,
     /// The hashed bytes.
     pub(super) hashed: Vec<u8>,
 }
 
+impl Hash for Memory {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        // Without time, the schedule's state is its unclaimed ranges.
+        self.schedule.unclaimed(self.file).hash(hasher);
+        let claims = self.in_flight.iter().map(|(claim, at)| (claim.range, *at));
+        (claims.collect::<Vec<_>>(), self.written.iter().collect::<Vec<_>>()).hash(hasher);
+        for ranges in [&self.unjournaled, &self.journaled, &self.syncing] {
+            ranges.iter().collect::<Vec<_>>().hash(hasher);
+        }
+        (self.checkpoint, self.has_checkpointed, &self.hashed).hash(hasher);
+    }
+}
+
 impl Memory {
-    pub(super) fn new(held: &RangeSet) -> Self {
+    pub(super) fn new(written: RangeSet) -> Self {
         let mut schedule = Schedule::new(Limits { connections: 3, per_host: 3 });
         let host = schedule.add_host();
         let file = schedule.add_file(host, []);
@@ -67,10 +76,11 @@ impl Memory {
             schedule,
             file,
             in_flight: Vec::new(),
-            written: held.clone(),
+            written,
             unjournaled: CrcRanges::default(),
             journaled: CrcRanges::default(),
-            checkpoint: None,
+            checkpoint: &[],
+            syncing: CrcRanges::default(),
             has_checkpointed: false,
             hashed: Vec::new(),
         }
@@ -101,21 +111,20 @@ impl Memory {
     }
 
     /// The possible steps. No journal is written once no fault can happen: nothing would read it.
-    pub(super) fn acts(&self, rules: &Rules, can_fail: bool) -> Vec<Act> {
+    pub(super) fn acts(&self, rules: Rules, can_fail: bool) -> Vec<Act> {
         let in_flight = 0..self.in_flight.len();
-        let mut acts: Vec<Act> = in_flight.clone().map(Act::Deliver).collect();
-        acts.extend(in_flight.clone().map(Act::Short));
-        acts.extend(in_flight.map(Act::Lie));
+        let mut acts: Vec<Act> =
+            in_flight.flat_map(|at| [Act::Deliver(at), Act::Short(at), Act::Lie(at)]).collect();
         if can_fail && rules.journals_written && !self.unjournaled.is_empty() {
             acts.push(Act::JournalWritten);
         }
         let may_checkpoint = can_fail && (rules.lock_works || !self.has_checkpointed);
         let has_news = may_checkpoint && (!self.unjournaled.is_empty() || !self.journaled.is_empty());
-        if self.checkpoint.is_some() || rules.checkpoints && has_news {
+        if !self.checkpoint.is_empty() || rules.checkpoints && has_news {
             acts.push(Act::Checkpoint);
         }
         // A checkpoint in progress ends first.
-        if self.schedule.is_complete(self.file) && self.checkpoint.is_none() {
+        if self.schedule.is_complete(self.file) && self.checkpoint.is_empty() {
             acts.push(Act::NextCall);
         }
         acts
@@ -182,14 +191,8 @@ pub(super) fn verify_journal(disk: &Disk, part: Inode, own: u8) -> (Vec<(ByteRan
     let text = disk.find(Name::Journal(own)).map(|journal| disk.read(journal)).unwrap_or_default();
     let mut records = journal::parse(text, &digest(&CONTENT), SIZE);
     records.sort_by_key(|record| record.range);
-    (
-        records
-            .iter()
-            .filter(|record| matches(record, &bytes))
-            .map(|record| (record.range, record.crc))
-            .collect(),
-        bytes,
-    )
+    records.retain(|record| matches(record, &bytes));
+    (records.iter().map(|record| (record.range, record.crc)).collect(), bytes)
 }
 
 /// True if the bytes of the record's range have its checksum.

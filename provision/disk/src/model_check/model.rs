@@ -4,14 +4,69 @@
 //! real: `Schedule`, the journal's text, `CrcRanges`, SHA-256. The order of the calls around them is written a second
 //! time, since a `PartFile` can neither be stopped between two system calls nor be cloned.
 
-use std::hash::{Hash, Hasher};
-
 use super::disk::{Disk, Inode, Name, Place};
-use super::memory::{Act, Checkpoint, Memory, digest, matches, verify_journal};
-use super::rules::{CONTENT, Rules, SCALE, SIZE, WRONG};
+use super::memory::{Act, Memory, digest, matches, verify_journal};
+use super::rules::{Broken, CONTENT, Rules, SCALE, SIZE, WRONG};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::journal::{self, Reach};
 use provision_core::schedule::{Connection, MIN_CLAIM};
+
+/// A system call of a process, with the decision that follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    /// Takes the destination's lock.
+    Start,
+    /// Looks for the file and its part, and opens the part.
+    Plan,
+    SyncExisting,
+    VerifyJournal,
+    SyncPart,
+    RewriteJournal,
+    ReplaceJournal,
+    SyncNames(Place),
+    /// Adopts other parts and makes the first claims.
+    Begin,
+    /// Transfers bytes until all are there, and verifies them.
+    Work,
+    AppendDurable,
+    SyncJournal,
+    RemoveJournal,
+    Empty,
+    Rename,
+    /// Removes the journal of the installed part.
+    Close,
+    Mark,
+}
+
+const START: &[Call] = &[Call::Start, Call::Plan];
+const PLAN: &[Call] = &[Call::Plan];
+/// The file is in place and verified.
+const PRESENT: &[Call] = &[Call::SyncExisting, Call::Mark, Call::SyncNames(Place::Root)];
+const RESUME: &[Call] = &[
+    Call::VerifyJournal,
+    Call::SyncPart,
+    Call::RewriteJournal,
+    Call::ReplaceJournal,
+    Call::SyncNames(Place::Below),
+    Call::Begin,
+    Call::Work,
+];
+/// No record of the journal matches.
+const FROM_START: &[Call] = &[Call::Begin, Call::Work];
+/// The digest is wrong.
+const REFETCH: &[Call] = &[Call::RemoveJournal, Call::Empty, Call::Work];
+const INSTALL: &[Call] = &[
+    Call::SyncPart,
+    Call::Rename,
+    Call::SyncNames(Place::Below),
+    Call::Close,
+    Call::Mark,
+    Call::SyncNames(Place::Root),
+];
+const MARK_BEFORE_SYNC: &[Call] =
+    &[Call::SyncPart, Call::Rename, Call::Close, Call::Mark, Call::SyncNames(Place::Root)];
+const CHECKPOINT: &[Call] = &[Call::SyncPart, Call::AppendDurable, Call::SyncJournal];
+const JOURNAL_BEFORE_SYNC: &[Call] = &[Call::AppendDurable, Call::SyncJournal, Call::SyncPart];
 
 /// A step of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,17 +102,17 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(rules: &Rules) -> Self {
-        let processes = [Process::default(), Process::default()];
+    pub(super) fn new(rules: Rules) -> Self {
+        let processes = [0, 1].map(|at| Process::new(at, rules));
         Self { disk: Disk::default(), processes, holder: None, faults_left: rules.faults }
     }
 
     /// The possible steps.
-    pub(super) fn steps(&self, rules: &Rules) -> Vec<Step> {
+    pub(super) fn steps(&self, rules: Rules) -> Vec<Step> {
         let mut steps = Vec::new();
         for (at, process) in self.processes.iter().enumerate() {
-            steps.extend(process.acts(at, self, rules).into_iter().map(|act| Step::Of(at, act)));
-            if process.is_running() {
+            steps.extend(process.acts(self, rules).into_iter().map(|act| Step::Of(at, act)));
+            if process.has_begun() && !process.is_done() {
                 steps.push(Step::Kill(at));
             }
         }
@@ -69,16 +124,15 @@ impl Model {
     }
 
     /// The states after a step: one, or several after a power cut.
-    pub(super) fn after(&self, step: Step, rules: &Rules) -> Result<Vec<Self>, &'static str> {
+    pub(super) fn after(&self, step: Step, rules: Rules) -> Result<Vec<Self>, &'static str> {
         let mut next = self.clone();
         next.faults_left -= u8::from(step.is_fault());
         match step {
             Step::Start => {}
             Step::Of(at, act) => {
-                let mut process = std::mem::take(&mut next.processes[at]);
-                let done = process.act(at, act, &mut next, rules);
+                let mut process = next.processes[at].clone();
+                process.act(act, &mut next, rules)?;
                 next.processes[at] = process;
-                done?;
             }
             Step::Kill(at) => next.stop(at, rules),
             Step::PowerCut => {
@@ -91,18 +145,13 @@ impl Model {
     }
 
     /// Ends a process: its memory is lost, and the kernel releases its locks.
-    fn stop(&mut self, at: usize, rules: &Rules) {
+    fn stop(&mut self, at: usize, rules: Rules) {
         self.processes[at].stop(rules);
         self.disk.unlock_all(at);
         self.release(at);
     }
 
-    /// True if another fault can happen.
-    pub(super) fn can_fail(&self) -> bool {
-        self.faults_left > 0
-    }
-
-    pub(super) fn release(&mut self, at: usize) {
+    fn release(&mut self, at: usize) {
         if self.holder == Some(at) {
             self.holder = None;
         }
@@ -121,7 +170,7 @@ impl Model {
     }
 
     /// Checks I1 to I3 on the visible files. After a power cut, these are the durable ones.
-    pub(super) fn holds(&self, rules: &Rules) -> Result<(), &'static str> {
+    pub(super) fn holds(&self, rules: Rules) -> Result<(), &'static str> {
         let disk = &self.disk;
         let installed = disk.find(Name::Final).map(|file| disk.read(file));
         if installed.is_some_and(|bytes| bytes != CONTENT) {
@@ -154,248 +203,202 @@ impl Model {
     }
 }
 
-/// The next system call of a process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-enum Phase {
-    /// Not started, or killed and not restarted.
-    #[default]
-    Outside,
-    Plan,
-    /// The file is in place and verified.
-    Present,
-    VerifyJournal,
-    /// Some records of the journal match.
-    SyncResumed(Vec<(ByteRange, u32)>),
-    RewriteJournal(Vec<(ByteRange, u32)>),
-    ReplaceJournal(RangeSetBits),
-    SyncReplaced(RangeSetBits),
-    Adopt(RangeSetBits),
-    Work,
-    RemoveJournal,
-    Empty,
-    SyncPart,
-    Rename,
-    SyncNames,
-    RemoveJournalAfterInstall,
-    Mark,
-    SyncMarker,
-    Done,
-}
-
-/// A bit for each byte in the part: `RangeSet` has no hash.
-type RangeSetBits = u16;
-
-/// A process: its next call, its open files and its memory.
-#[derive(Debug, Clone, Default)]
+/// A process: its next calls, its open files and its memory.
+#[derive(Debug, Clone, Hash)]
 pub(super) struct Process {
-    phase: Phase,
-    /// Counts its restarts under part names of its own.
-    run: u8,
+    at: usize,
+    /// The number in its part names.
+    own: u8,
+    calls: &'static [Call],
     part: Option<Inode>,
     journal: Option<Inode>,
+    /// The records of the journal that match.
+    resumed: Vec<(ByteRange, u32)>,
+    /// The memory of a transfer.
     memory: Option<Memory>,
 }
 
-impl Hash for Process {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        (&self.phase, self.run, self.part, self.journal).hash(hasher);
-        let Some(memory) = &self.memory else { return };
-        // Without time, the schedule's state is its unclaimed ranges.
-        memory.schedule.unclaimed(memory.file).hash(hasher);
-        for (claim, at) in &memory.in_flight {
-            (claim.range, at).hash(hasher);
-        }
-        bits(&memory.written).hash(hasher);
-        (&memory.hashed, memory.has_checkpointed).hash(hasher);
-        for ranges in [&memory.unjournaled, &memory.journaled] {
-            ranges.iter().collect::<Vec<_>>().hash(hasher);
-        }
-        if let Some(checkpoint) = &memory.checkpoint {
-            (checkpoint.stage, checkpoint.ranges.iter().collect::<Vec<_>>()).hash(hasher);
-        }
-    }
-}
-
 impl Process {
-    pub(super) fn is_running(&self) -> bool {
-        !matches!(self.phase, Phase::Outside | Phase::Done)
+    fn new(at: usize, rules: Rules) -> Self {
+        let own = if rules.shares_names { 0 } else { 1 + 16 * at as u8 };
+        Self { at, own, calls: START, part: None, journal: None, resumed: Vec::new(), memory: None }
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.phase == Phase::Done
+    fn has_begun(&self) -> bool {
+        self.calls != START
     }
 
-    /// A restarted process has new part names, unless names are shared.
-    pub(super) fn stop(&mut self, rules: &Rules) {
-        let begun = self.phase != Phase::Outside && !rules.shares_names;
-        *self = Self { run: self.run + u8::from(begun), ..Self::default() };
+    fn is_done(&self) -> bool {
+        self.calls.is_empty()
     }
 
-    pub(super) fn handles(&mut self) -> impl Iterator<Item = &mut Inode> {
+    /// Ends the process. A restarted one has new part names, unless names are shared.
+    fn stop(&mut self, rules: Rules) {
+        let own = self.own + u8::from(self.has_begun() && !rules.shares_names);
+        *self = Self { own, ..Self::new(self.at, rules) };
+    }
+
+    fn handles(&mut self) -> impl Iterator<Item = &mut Inode> {
         self.part.iter_mut().chain(self.journal.iter_mut())
     }
 
-    /// The number in its part name.
-    fn name(&self, at: usize, rules: &Rules) -> u8 {
-        if rules.shares_names { 0 } else { 1 + 16 * at as u8 + self.run }
+    fn part(&self) -> Inode {
+        self.part.expect("it is open")
     }
 
-    pub(super) fn acts(&self, at: usize, model: &Model, rules: &Rules) -> Vec<Act> {
-        match (&self.phase, &self.memory) {
-            (Phase::Done, _) => Vec::new(),
-            (Phase::Outside, _) if rules.lock_works && model.holder.is_some_and(|holder| holder != at) => {
-                Vec::new()
-            }
-            // Before either has started, the processes are equal: the first one starts.
-            (Phase::Outside, _) if at > 0 && model.processes[0].phase == Phase::Outside => Vec::new(),
-            (Phase::Work, Some(memory)) => memory.acts(rules, model.can_fail()),
-            _ => vec![Act::NextCall],
+    fn memory(&mut self) -> &mut Memory {
+        self.memory.as_mut().expect("it is working")
+    }
+
+    fn acts(&self, model: &Model, rules: Rules) -> Vec<Act> {
+        let is_locked = rules.lock_works && model.holder.is_some_and(|holder| holder != self.at);
+        // Before either has started, the processes are equal: the first one starts.
+        let is_second = self.at > 0 && !model.processes[0].has_begun();
+        match &self.memory {
+            Some(memory) => memory.acts(rules, model.faults_left > 0),
+            None if self.is_done() || !self.has_begun() && (is_locked || is_second) => Vec::new(),
+            None => vec![Act::NextCall],
         }
     }
 
-    pub(super) fn act(
-        &mut self,
-        at: usize,
-        act: Act,
-        model: &mut Model,
-        rules: &Rules,
-    ) -> Result<(), &'static str> {
+    fn act(&mut self, act: Act, model: &mut Model, rules: Rules) -> Result<(), &'static str> {
         match act {
-            Act::NextCall => self.next_call(at, model, rules),
-            Act::Deliver(claim) => self.receive(claim, &CONTENT, false, model),
-            Act::Lie(claim) => self.receive(claim, &WRONG, false, model),
+            Act::NextCall => {
+                let (call, rest) = self.calls.split_first().expect("it is not done");
+                self.calls = rest;
+                self.call(*call, model, rules)?;
+                if self.is_done() {
+                    model.release(self.at);
+                }
+            }
+            Act::Deliver(claim) => self.receive(claim, &CONTENT, false, model)?,
+            Act::Lie(claim) => self.receive(claim, &WRONG, false, model)?,
             Act::Short(claim) => {
                 self.receive(claim, &CONTENT, true, model)?;
-                let memory = self.memory.as_mut().expect("it is working");
+                let memory = self.memory();
                 let (ended, _) = memory.in_flight.remove(claim);
-                if rules.loses_claims {
+                if rules.broken == Some(Broken::LosesClaims) {
                     memory.schedule.reserve(ended.id, ended.range.len());
                 }
                 memory.schedule.finish(ended.id, Connection::Closed);
-                memory.launch()
+                memory.launch()?;
             }
             Act::JournalWritten => {
-                let memory = self.memory.as_mut().expect("it is working");
+                let memory = self.memory();
                 let unjournaled = std::mem::take(&mut memory.unjournaled);
                 let text = journal::records(Reach::Written, unjournaled.iter());
                 memory.journaled.append(unjournaled);
-                self.append(at, &text, &mut model.disk, rules);
-                Ok(())
+                self.append(&text, &mut model.disk);
             }
-            Act::Checkpoint => {
-                self.checkpoint(at, &mut model.disk, rules);
-                while !rules.lock_works
-                    && self.memory.as_ref().is_some_and(|memory| memory.checkpoint.is_some())
-                {
-                    self.checkpoint(at, &mut model.disk, rules);
+            Act::Checkpoint => loop {
+                let memory = self.memory();
+                if let Some((call, rest)) = memory.checkpoint.split_first() {
+                    memory.checkpoint = rest;
+                    self.call(*call, model, rules)?;
+                } else {
+                    memory.syncing = std::mem::take(&mut memory.journaled);
+                    memory.syncing.append(std::mem::take(&mut memory.unjournaled));
+                    memory.has_checkpointed = !rules.lock_works;
+                    memory.checkpoint = match rules.broken {
+                        Some(Broken::JournalsBeforeSync) => JOURNAL_BEFORE_SYNC,
+                        _ => CHECKPOINT,
+                    };
                 }
-                Ok(())
-            }
+                if rules.lock_works || self.memory().checkpoint.is_empty() {
+                    break;
+                }
+            },
         }
+        Ok(())
     }
 
-    fn next_call(&mut self, at: usize, model: &mut Model, rules: &Rules) -> Result<(), &'static str> {
-        let own = self.name(at, rules);
-        let disk = &mut model.disk;
-        self.phase = match std::mem::take(&mut self.phase) {
-            Phase::Outside => {
-                model.holder = model.holder.or(Some(at));
-                Phase::Plan
-            }
-            Phase::Plan => match (disk.find(Name::Final), disk.find(Name::Part(own))) {
-                (Some(_), _) => Phase::Present,
-                (None, Some(part)) if verify_journal(disk, part, own).0.is_empty() && rules.shares_names => {
+    fn call(&mut self, call: Call, model: &mut Model, rules: Rules) -> Result<(), &'static str> {
+        let (disk, own) = (&mut model.disk, self.own);
+        match call {
+            Call::Start => model.holder = model.holder.or(Some(self.at)),
+            Call::Plan => match (disk.find(Name::Final), disk.find(Name::Part(own))) {
+                (Some(_), _) => self.calls = PRESENT,
+                (None, Some(part)) if rules.shares_names && verify_journal(disk, part, own).0.is_empty() => {
                     // Nothing matches: the part is dropped. A process that has it open keeps the file.
                     discard(disk, own);
-                    Phase::Plan
+                    self.calls = PLAN;
                 }
                 (None, part) => {
                     let part = part.unwrap_or_else(|| disk.create(Name::Part(own), false));
-                    if rules.lock_works && !disk.lock(part, at) {
+                    if rules.lock_works && !disk.lock(part, self.at) {
                         return Err("two processes work where one has the lock");
                     }
                     self.part = Some(part);
-                    Phase::VerifyJournal
+                    self.calls = RESUME;
                 }
             },
-            Phase::Present => {
-                let file = disk.find(Name::Final).expect("it is present");
-                if rules.syncs_existing {
-                    disk.sync(file);
+            Call::SyncExisting => {
+                if rules.broken != Some(Broken::TrustsExisting) {
+                    disk.sync(disk.find(Name::Final).expect("it is present"));
                     disk.sync_names(Place::Below);
                 }
                 discard(disk, own);
-                Phase::Mark
             }
-            Phase::VerifyJournal => {
-                let (ranges, _) = verify_journal(disk, self.part.expect("it is open"), own);
-                if ranges.is_empty() {
+            Call::VerifyJournal => {
+                self.resumed = verify_journal(disk, self.part(), own).0;
+                if self.resumed.is_empty() {
                     disk.unlink(Name::Temporary(own));
                     disk.unlink(Name::Journal(own));
-                    Phase::Adopt(0)
-                } else {
-                    Phase::SyncResumed(ranges)
+                    self.calls = FROM_START;
                 }
             }
-            Phase::SyncResumed(ranges) => {
-                disk.sync(self.part.expect("it is open"));
-                Phase::RewriteJournal(ranges)
-            }
-            Phase::RewriteJournal(ranges) => {
+            Call::SyncPart => disk.sync(self.part()),
+            Call::RewriteJournal => {
                 disk.unlink(Name::Temporary(own));
                 let temporary = disk.create(Name::Temporary(own), true);
-                let held: RangeSet = ranges.iter().map(|(range, _)| *range).collect();
-                disk.append(temporary, &(header() + &journal::records(Reach::Durable, ranges)));
+                let records = journal::records(Reach::Durable, self.resumed.iter().copied());
+                disk.append(temporary, &(header() + &records));
                 disk.sync(temporary);
-                Phase::ReplaceJournal(bits(&held))
             }
-            Phase::ReplaceJournal(held) => {
-                disk.rename(Name::Temporary(own), Name::Journal(own));
-                Phase::SyncReplaced(held)
-            }
-            Phase::SyncReplaced(held) => {
-                disk.sync_names(Place::Below);
-                Phase::Adopt(held)
-            }
-            Phase::Adopt(held) => {
-                let mut memory = Memory::new(&from_bits(held));
-                memory.hash_ready(disk, self.part.expect("it is open"));
+            Call::ReplaceJournal => disk.rename(Name::Temporary(own), Name::Journal(own)),
+            Call::SyncNames(place) => disk.sync_names(place),
+            Call::Begin => {
+                let resumed = std::mem::take(&mut self.resumed);
+                let mut memory = Memory::new(resumed.into_iter().map(|(range, _)| range).collect());
+                memory.hash_ready(disk, self.part());
                 if !rules.shares_names {
-                    memory.adopt(disk, self.part.expect("it is open"), own);
+                    memory.adopt(disk, self.part(), own);
                 }
                 memory.begin()?;
                 self.memory = Some(memory);
-                Phase::Work
             }
-            Phase::Work => {
-                let memory = self.memory.as_ref().expect("it is working");
-                if memory.hashed.len() < CONTENT.len() {
+            Call::Work => {
+                let hashed = self.memory.take().expect("it is working").hashed;
+                if hashed.len() < CONTENT.len() {
                     return Err("a claim is lost: it is complete, and bytes are missing");
                 }
-                if rules.skips_verify || digest(&memory.hashed) == digest(&CONTENT) {
-                    self.memory = None;
-                    Phase::SyncPart
-                } else {
-                    Phase::RemoveJournal
-                }
+                let is_right = digest(&hashed) == digest(&CONTENT);
+                self.calls = match rules.broken {
+                    Some(Broken::MarksBeforeSync) if is_right => MARK_BEFORE_SYNC,
+                    Some(Broken::SkipsVerify) => INSTALL,
+                    _ if is_right => INSTALL,
+                    _ => REFETCH,
+                };
             }
-            Phase::RemoveJournal => {
+            Call::AppendDurable => {
+                let text = journal::records(Reach::Durable, self.memory().syncing.iter());
+                self.append(&text, disk);
+            }
+            Call::SyncJournal => {
+                disk.sync(self.journal.expect("a record was appended"));
+                disk.sync_names(Place::Below);
+            }
+            Call::RemoveJournal => {
                 self.journal = None;
                 disk.unlink(Name::Journal(own));
-                Phase::Empty
             }
-            Phase::Empty => {
-                disk.give_up(self.part.expect("it is open"));
-                let mut memory = Memory::new(&RangeSet::new());
+            Call::Empty => {
+                disk.give_up(self.part());
+                let mut memory = Memory::new(RangeSet::new());
                 memory.begin()?;
                 self.memory = Some(memory);
-                Phase::Work
             }
-            Phase::SyncPart => {
-                disk.sync(self.part.expect("it is open"));
-                Phase::Rename
-            }
-            Phase::Rename => {
+            Call::Rename => {
                 if disk.find(Name::Part(own)) != self.part {
                     return Err("a part was replaced under its owner");
                 }
@@ -403,33 +406,20 @@ impl Process {
                     return Err("the file is installed twice");
                 }
                 disk.rename(Name::Part(own), Name::Final);
-                if rules.marks_before_sync { Phase::RemoveJournalAfterInstall } else { Phase::SyncNames }
             }
-            Phase::SyncNames => {
-                disk.sync_names(Place::Below);
-                Phase::RemoveJournalAfterInstall
-            }
-            Phase::RemoveJournalAfterInstall => {
+            Call::Close => {
                 disk.unlink(Name::Journal(own));
-                disk.unlock_all(at);
+                disk.unlock_all(self.at);
                 (self.part, self.journal) = (None, None);
-                Phase::Mark
             }
-            Phase::Mark => {
+            Call::Mark => {
                 if disk.find(Name::Marker).is_none() {
                     let marker = disk.create(Name::Marker, true);
                     disk.append(marker, "1");
                     disk.sync(marker);
                 }
-                Phase::SyncMarker
             }
-            Phase::SyncMarker => {
-                disk.sync_names(Place::Root);
-                model.release(at);
-                Phase::Done
-            }
-            Phase::Done => Phase::Done,
-        };
+        }
         Ok(())
     }
 
@@ -441,7 +431,8 @@ impl Process {
         ends_early: bool,
         model: &mut Model,
     ) -> Result<(), &'static str> {
-        let (memory, part) = (self.memory.as_mut().expect("it is working"), self.part.expect("it is open"));
+        let part = self.part();
+        let memory = self.memory();
         let (claim, at) = memory.in_flight[claim_at];
         let end = memory.schedule.end_of(claim.id).ok_or("a claim is unknown to the schedule")?;
         let rest = end - at;
@@ -463,37 +454,8 @@ impl Process {
         Ok(())
     }
 
-    fn checkpoint(&mut self, at: usize, disk: &mut Disk, rules: &Rules) {
-        let part = self.part.expect("it is open");
-        let memory = self.memory.as_mut().expect("it is working");
-        let Some(checkpoint) = memory.checkpoint.take() else {
-            let mut ranges = std::mem::take(&mut memory.journaled);
-            ranges.append(std::mem::take(&mut memory.unjournaled));
-            memory.checkpoint = Some(Checkpoint { stage: 0, ranges });
-            memory.has_checkpointed = !rules.lock_works;
-            return;
-        };
-        let Checkpoint { stage, ranges } = checkpoint;
-        let order = if rules.journals_before_sync { [1, 2, 0] } else { [0, 1, 2] };
-        match order[usize::from(stage)] {
-            0 => disk.sync(part),
-            1 => {
-                let text = journal::records(Reach::Durable, ranges.iter());
-                self.append(at, &text, disk, rules);
-            }
-            _ => {
-                disk.sync(self.journal.expect("a record was appended"));
-                disk.sync_names(Place::Below);
-            }
-        }
-        if stage < 2 {
-            let memory = self.memory.as_mut().expect("it is working");
-            memory.checkpoint = Some(Checkpoint { stage: stage + 1, ranges });
-        }
-    }
-
-    fn append(&mut self, at: usize, text: &str, disk: &mut Disk, rules: &Rules) {
-        let name = Name::Journal(self.name(at, rules));
+    fn append(&mut self, text: &str, disk: &mut Disk) {
+        let name = Name::Journal(self.own);
         let journal = *self.journal.get_or_insert_with(|| {
             disk.find(name).unwrap_or_else(|| {
                 let journal = disk.create(name, true);
@@ -507,19 +469,11 @@ impl Process {
 
 /// `PartFile::discard`.
 fn discard(disk: &mut Disk, own: u8) {
-    disk.unlink(Name::Temporary(own));
-    disk.unlink(Name::Journal(own));
-    disk.unlink(Name::Part(own));
+    for name in [Name::Temporary(own), Name::Journal(own), Name::Part(own)] {
+        disk.unlink(name);
+    }
 }
 
 fn header() -> String {
     journal::header(&digest(&CONTENT), SIZE)
-}
-
-fn bits(set: &RangeSet) -> RangeSetBits {
-    (0..SIZE).filter(|at| set.contains(ByteRange::new(*at, at + 1))).map(|at| 1 << at).sum()
-}
-
-fn from_bits(held: RangeSetBits) -> RangeSet {
-    (0..SIZE).filter(|at| held >> at & 1 == 1).map(|at| ByteRange::new(at, at + 1)).collect()
 }

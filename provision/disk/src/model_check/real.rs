@@ -15,7 +15,6 @@ use crate::destination::Destination;
 use crate::error::StoreError;
 use crate::part::{PartFile, PartNames, PartOptions};
 use crate::testing::{listed, model};
-use provision_core::byte_range::ByteRange;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
 
@@ -60,9 +59,36 @@ enum Act {
     Cut,
 }
 
+/// A destination with one model.
+struct Scene {
+    directory: tempfile::TempDir,
+    destination: Destination,
+    model: Model,
+    list: Option<Arc<PieceList>>,
+    /// All owners use one part name, as with a working lock.
+    shared: bool,
+}
+
+impl Scene {
+    fn new(shared: bool, by_pieces: bool) -> Self {
+        // In memory if possible: the disk's behaviour is not tested here.
+        let memory = Utf8Path::new("/dev/shm");
+        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let directory = directory.unwrap();
+        let destination = Destination::create(Utf8Path::from_path(directory.path()).unwrap()).unwrap();
+        let (listed, list) = listed(&CONTENT, [PAGE]);
+        let (model, list) = if by_pieces { (listed, Some(list)) } else { (model("d/x", &CONTENT), None) };
+        Self { directory, destination, model, list, shared }
+    }
+
+    fn installed(&self) -> Option<Vec<u8>> {
+        fs::read(self.directory.path().join("d/x")).ok()
+    }
+}
+
 /// An owner of a part: stands for a process.
+#[derive(Default)]
 struct Owner {
-    part_names: PartNames,
     part: Option<Arc<PartFile>>,
     checkpointed: bool,
     runs: usize,
@@ -78,28 +104,22 @@ impl Owner {
         }
         let mut acts = vec![Act::Continue];
         let Some(part) = self.part.as_ref().filter(|_| can_fail) else { return acts };
-        acts.push(Act::Kill);
-        if part.has_list() && part.held() > 0 && !self.checkpointed {
-            acts.push(Act::Cut);
-        }
-        let left = part.missing().len();
-        if left > 0 {
-            acts.push(Act::Short);
-        }
+        let (held, has_missing) = (part.held(), !part.missing().is_empty());
         // Two owners at work have too many orders for a lie at each place: only the last page can be wrong.
-        if left > 0 && (shared || part.held() >= CONTENT.len() as u64 - PAGE as u64) {
-            acts.push(Act::Lie);
-        }
-        if shared && !self.checkpointed && part.held() > 0 {
-            acts.push(Act::Checkpoint);
-        }
+        let may_lie = shared || held >= CONTENT.len() as u64 - PAGE as u64;
+        let faults = [
+            (Act::Kill, true),
+            (Act::Cut, part.has_list() && held > 0 && !self.checkpointed),
+            (Act::Short, has_missing),
+            (Act::Lie, has_missing && may_lie),
+            (Act::Checkpoint, shared && held > 0 && !self.checkpointed),
+        ];
+        acts.extend(faults.iter().filter(|(_, can_be)| *can_be).map(|(act, _)| *act));
         acts
     }
 
-    fn act(&mut self, act: Act, (destination, model, list): Place<'_>, name: usize, shared: bool) {
-        let Some(part) = self.part.clone() else {
-            return self.open((destination, model, list), name, shared);
-        };
+    fn act(&mut self, act: Act, scene: &Scene, at: usize) {
+        let Some(part) = self.part.clone() else { return self.open(scene, at) };
         match act {
             Act::Kill | Act::Cut => {
                 if act == Act::Cut {
@@ -108,92 +128,64 @@ impl Owner {
                 }
                 self.part = None;
                 // With names of their own, the other one finds what this one left.
-                self.done = !shared;
+                self.done = !scene.shared;
             }
             Act::Checkpoint => {
                 part.checkpoint().unwrap();
                 self.checkpointed = true;
             }
-            Act::Continue if part.missing().is_empty() => self.finish(part),
+            Act::Continue if part.missing().is_empty() => self.finish(&part),
             Act::Continue | Act::Short | Act::Lie => {
                 let gap = part.missing()[0];
                 let end = gap.end.min((gap.start / PAGE as u64 + 1) * PAGE as u64);
                 let end = if act == Act::Short { u64::midpoint(gap.start, end) } else { end };
                 let from = if act == Act::Lie { WRONG } else { CONTENT };
-                let range = ByteRange::new(gap.start, end);
-                part.write(range.start, &from[range.start as usize..range.end as usize]).unwrap();
+                part.write(gap.start, &from[gap.start as usize..end as usize]).unwrap();
                 part.journal_written().unwrap();
                 part.hash_ready().unwrap();
-                self.sent += range.len();
+                self.sent += end - gap.start;
             }
         }
     }
 
-    fn open(&mut self, (destination, model, list): Place<'_>, name: usize, shared: bool) {
-        if destination.root().path().join("d/x").exists() {
+    fn open(&mut self, scene: &Scene, at: usize) {
+        if scene.installed().is_some() {
             self.done = true;
             return;
         }
         self.runs += 1;
-        if !shared {
-            self.part_names = PartNames::PerProcess(format!("{name}-{}", self.runs));
-        }
-        let options = PartOptions { pieces: list.cloned(), ..(&self.part_names).into() };
-        match PartFile::resume(destination, model, options, || true) {
+        let own = PartNames::PerProcess(format!("{at}-{}", self.runs));
+        let names = if scene.shared { PartNames::Shared } else { own };
+        let options = PartOptions { pieces: scene.list.clone(), ..(&names).into() };
+        match PartFile::resume(&scene.destination, &scene.model, options, || true) {
             Ok(part) => self.part = Some(Arc::new(part)),
-            Err(StoreError::PartBusy { .. }) if shared => {}
+            Err(StoreError::PartBusy { .. }) if scene.shared => {}
             Err(error) => panic!("{error}"),
         }
     }
 
-    fn finish(&mut self, part: Arc<PartFile>) {
-        self.part = None;
+    fn finish(&mut self, part: &Arc<PartFile>) {
         match part.clone().verify() {
             Ok(verified) => {
                 verified.install().unwrap();
-                self.done = true;
+                (self.part, self.done) = (None, true);
             }
-            Err(StoreError::Mismatch { .. }) => {
-                part.reset().unwrap();
-                self.part = Some(part);
-            }
+            Err(StoreError::Mismatch { .. }) => part.reset().unwrap(),
             Err(StoreError::WrongPieces { .. }) => {
                 let wrong = part.wrong();
                 assert_eq!(wrong.len(), 1, "one lie");
                 part.drop_wrong(&wrong).unwrap();
-                self.part = Some(part);
             }
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-/// The destination, the model, and its list.
-type Place<'a> = (&'a Destination, &'a Model, Option<&'a Arc<PieceList>>);
-
 /// Runs one order to its end. Returns its length.
 fn run(choices: &mut Choices, shared: bool, by_pieces: bool) -> usize {
-    // In memory if possible: the disk's behaviour is not tested here.
-    let memory = Utf8Path::new("/dev/shm");
-    let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-    let destination = Destination::create(Utf8Path::from_path(directory.path()).unwrap()).unwrap();
-    let (model, list) = if by_pieces {
-        let (model, list) = listed(&CONTENT, [PAGE]);
-        (model, Some(list))
-    } else {
-        (model("d/x", &CONTENT), None)
-    };
-    let new = || Owner {
-        part_names: PartNames::Shared,
-        part: None,
-        checkpointed: false,
-        runs: 0,
-        done: false,
-        sent: 0,
-    };
-    let mut owners = [new(), new()];
-    let mut faults_left = 1;
-    let mut steps = 0;
+    let scene = Scene::new(shared, by_pieces);
+    let mut owners = [Owner::default(), Owner::default()];
+    let (mut faults_left, mut steps) = (1, 0);
     while owners.iter().any(|owner| !owner.done) {
         steps += 1;
         assert!(steps < 100, "the run does not end: {choices:?}");
@@ -210,23 +202,17 @@ fn run(choices: &mut Choices, shared: bool, by_pieces: bool) -> usize {
         }
         let (at, act) = acts[choices.of(acts.len())];
         faults_left -= usize::from(matches!(act, Act::Kill | Act::Cut | Act::Short | Act::Lie));
-        owners[at].act(act, (&destination, &model, list.as_ref()), at, shared);
-        if let Ok(installed) = fs::read(directory.path().join("d/x")) {
-            assert_eq!(installed, CONTENT, "{choices:?}");
-        }
+        owners[at].act(act, &scene, at);
+        assert!(scene.installed().is_none_or(|installed| installed == CONTENT), "{choices:?}");
     }
-    assert_eq!(fs::read(directory.path().join("d/x")).unwrap(), CONTENT, "{choices:?}");
-    if by_pieces && shared {
-        let sent: u64 = owners.iter().map(|owner| owner.sent).sum();
-        assert!(
-            sent <= (CONTENT.len() + 2 * PAGE) as u64,
-            "a fault costs one piece, not {sent} bytes: {choices:?}"
-        );
-    }
+    assert!(scene.installed().is_some(), "{choices:?}");
+    let sent: u64 = owners.iter().map(|owner| owner.sent).sum();
+    let most = (CONTENT.len() + 2 * PAGE) as u64;
+    assert!(!by_pieces || !shared || sent <= most, "a fault costs one piece, not {sent} bytes: {choices:?}");
     steps
 }
 
-fn all(name: &str, shared: bool, by_pieces: bool) {
+fn all(shared: bool, by_pieces: bool) {
     let mut choices = Choices::default();
     let (mut orders, mut longest) = (0, 0);
     loop {
@@ -236,25 +222,25 @@ fn all(name: &str, shared: bool, by_pieces: bool) {
             break;
         }
     }
-    println!("{name}: {orders} orders of up to {longest} calls");
+    println!("lock: {shared}, list: {by_pieces}: {orders} orders of up to {longest} calls");
 }
 
 #[test]
 fn two_owners_of_one_real_part_end_with_the_file() {
-    all("a real part, with a lock", true, false);
+    all(true, false);
 }
 
 #[test]
 fn two_owners_with_own_real_parts_end_with_the_file() {
-    all("real parts, without a lock", false, false);
+    all(false, false);
 }
 
 #[test]
 fn two_owners_of_one_real_part_with_a_list_lose_one_piece_at_most() {
-    all("a real part with a list, with a lock", true, true);
+    all(true, true);
 }
 
 #[test]
 fn two_owners_with_own_real_parts_with_a_list_end_with_the_file() {
-    all("real parts with a list, without a lock", false, true);
+    all(false, true);
 }

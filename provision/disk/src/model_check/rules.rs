@@ -14,8 +14,8 @@ pub(super) const SIZE: u64 = CONTENT.len() as u64;
 pub(super) const SCALE: u64 = MIN_CLAIM / PAGE as u64;
 
 /// The faults that a search may inject, and the rule that it breaks on purpose.
-#[expect(clippy::struct_excessive_bools, reason = "independent rules, each broken by one test")]
-#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of a search")]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     /// The maximum number of faults: kills, power cuts, short bodies, lies.
     pub(super) faults: u8,
@@ -27,51 +27,37 @@ pub(super) struct Rules {
     pub(super) lock_works: bool,
     /// All processes use one part name. Right only if the lock works.
     pub(super) shares_names: bool,
-    /// A run syncs a file that it found in place before a marker lists it.
-    pub(super) syncs_existing: bool,
-    // Broken rules.
+    pub(super) broken: Option<Broken>,
+}
+
+/// A rule that a search breaks on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
     /// Appends `durable` records before the sync of the data.
-    pub(super) journals_before_sync: bool,
+    JournalsBeforeSync,
     /// Installs without a verified digest.
-    pub(super) skips_verify: bool,
+    SkipsVerify,
     /// Finishes a claim whose connection ended early as if it were complete.
-    pub(super) loses_claims: bool,
+    LosesClaims,
     /// Writes the marker before the sync of the file's directory.
-    pub(super) marks_before_sync: bool,
+    MarksBeforeSync,
+    /// Lists a file in the marker that it found in place and did not sync.
+    TrustsExisting,
 }
 
-impl Rules {
-    /// A volume with working locks.
-    pub(super) fn locked() -> Self {
-        Self {
-            faults: 2,
-            power_cuts: true,
-            torn: true,
-            journals_written: true,
-            checkpoints: true,
-            lock_works: true,
-            shares_names: true,
-            syncs_existing: true,
-            journals_before_sync: false,
-            skips_verify: false,
-            loses_claims: false,
-            marks_before_sync: false,
-        }
-    }
-
-    /// The smallest search that finds a broken rule.
-    pub(super) fn small() -> Self {
-        Self { faults: 1, torn: false, journals_written: false, ..Self::locked() }
-    }
-
-    /// A volume whose locks do nothing: each process has part names of its own, and both work at the same time.
-    pub(super) fn unlocked() -> Self {
-        Self {
-            lock_works: false,
-            shares_names: false,
-            power_cuts: false,
-            journals_written: false,
-            ..Self::locked()
-        }
-    }
-}
+/// A volume with working locks.
+pub(super) const LOCKED: Rules = Rules {
+    faults: 2,
+    power_cuts: true,
+    torn: true,
+    journals_written: true,
+    checkpoints: true,
+    lock_works: true,
+    shares_names: true,
+    broken: None,
+};
+/// The smallest search that finds a broken rule.
+pub(super) const SMALL: Rules = Rules { faults: 1, torn: false, journals_written: false, ..LOCKED };
+/// A volume whose locks do nothing: each process has part names of its own, and both work at the same time.
+pub(super) const UNLOCKED: Rules =
+    Rules { lock_works: false, shares_names: false, power_cuts: false, journals_written: false, ..LOCKED };

@@ -41,7 +41,7 @@ struct Search {
 /// Takes every step in every state, with as many faults as `rules` allow. Then checks that from each state, without
 /// further faults, every order of steps ends with the file installed. With `sought`, only that violation counts; the
 /// search does not continue from another one.
-pub(super) fn search(rules: &Rules, sought: Option<&str>) -> Result<Seen, Violation> {
+pub(super) fn search(rules: Rules, sought: Option<&str>) -> Result<Seen, Violation> {
     let is_sought = |what: &str| sought.is_none_or(|sought| sought == what);
     let mut search = Search::default();
     let model = Model::new(rules);

@@ -6,7 +6,6 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::sync::Arc;
 
 use camino::Utf8Path;
-use rustix::fs::{FileType, Mode};
 
 use crate::confined::ResolveMode;
 use crate::error::StoreError;
@@ -15,7 +14,7 @@ use crate::install::{failpoint, set_mtime};
 use crate::local_install::{LinkedFile, install_hard_link, install_symlink};
 use crate::part::{CopyError, PartNames};
 use crate::source_file::{BLOCK, SourceFile};
-use crate::testing::{CONTENT, Fixture, model, write};
+use crate::testing::{CONTENT, Fixture, model, plant, write};
 use provision_core::lockfile::Model;
 
 #[test]
@@ -33,18 +32,7 @@ fn fault_73_a_final_name_of_another_kind_is_refused() {
         let fixture = Fixture::new();
         fs::create_dir(fixture.file("d")).unwrap();
         fs::write(fixture.file("victim"), b"precious").unwrap();
-        match kind {
-            "symlink" => symlink("../victim", fixture.file("d/x")).unwrap(),
-            "directory" => fs::create_dir(fixture.file("d/x")).unwrap(),
-            _ => rustix::fs::mknodat(
-                rustix::fs::CWD,
-                fixture.file("d/x"),
-                FileType::Fifo,
-                Mode::from_raw_mode(0o600),
-                0,
-            )
-            .unwrap(),
-        }
+        plant(kind, &fixture.file("d/x"), &fixture.file("victim"));
         let part = fixture.complete_part();
         let error = part.verify().unwrap().install().unwrap_err();
         assert!(matches!(error, StoreError::NotAFile { .. }), "{kind}: {error}");
@@ -134,7 +122,7 @@ fn fault_82_a_file_renamed_in_place_of_a_link_is_removed() {
         let fixture = Fixture::new();
         let model = model("d/x", CONTENT);
         fs::create_dir(fixture.file("d")).unwrap();
-        let (_, source) = fixture.source();
+        let source = fixture.source_of("source", CONTENT);
         let temporary = fixture.part(&model, "tmp");
         failpoint::set(move || {
             fs::remove_file(&temporary).unwrap();
@@ -158,9 +146,9 @@ fn fault_82_a_file_renamed_in_place_of_a_link_is_removed() {
 fn a_hard_link_leads_to_the_verified_file_not_to_its_path() {
     let fixture = Fixture::new();
     let model = model("d/x", CONTENT);
-    let (path, source) = fixture.source();
-    fs::rename(&path, fixture.file("elsewhere")).unwrap();
-    fs::write(&path, b"evil").unwrap();
+    let source = fixture.source_of("source", CONTENT);
+    fs::rename(fixture.file("source"), fixture.file("elsewhere")).unwrap();
+    fs::write(fixture.file("source"), b"evil").unwrap();
     let to = (&fixture.destination, &PartNames::Shared);
     let linked = install_hard_link(to, &model, (&source, LinkedFile::OfCache), || true);
     assert!(linked.unwrap().is_some(), "the link was made from the handle");

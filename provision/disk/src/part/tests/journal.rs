@@ -1,7 +1,6 @@
 //! Resuming: the bytes that the journal lists, and planted files.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -10,7 +9,7 @@ use crate::error::StoreError;
 use crate::part::PartFile;
 use crate::part::journal_file::MAX_JOURNAL_BYTES;
 use crate::part::part_file::SYNCING;
-use crate::testing::{CONTENT, Fixture, model, write};
+use crate::testing::{CONTENT, Fixture, model, plant, write};
 use provision_core::byte_range::ByteRange;
 use provision_core::journal;
 
@@ -113,15 +112,10 @@ fn fault_75_a_planted_link_is_replaced_and_its_target_stays() {
     let model = model("d/x", CONTENT);
     fs::create_dir(fixture.file("d")).unwrap();
     fs::write(fixture.file("victim"), b"precious").unwrap();
-    for planted in ["symlink", "hard link"] {
+    for planted in ["symlink", "link"] {
         let name = fixture.part(&model, "part");
         fs::remove_file(&name).ok();
-        if planted == "symlink" {
-            symlink(fixture.file("victim"), name)
-        } else {
-            fs::hard_link(fixture.file("victim"), name)
-        }
-        .unwrap();
+        plant(planted, &name, &fixture.file("victim"));
         let part = fixture.open(&model);
         write(&part, 0..43, CONTENT);
         assert_eq!(fs::read(fixture.file("victim")).unwrap(), b"precious", "{planted}");
@@ -147,26 +141,19 @@ fn fault_70_a_part_whose_sync_failed_is_given_up() {
 
 #[test]
 fn fault_119_a_journal_that_is_planted_during_a_download_is_not_written() {
-    for plant in ["link", "symlink", "fifo"] {
+    for kind in ["link", "symlink", "fifo"] {
         let fixture = Fixture::new();
         let model = model("d/x", CONTENT);
         let part = fixture.open(&model);
         write(&part, 0..10, CONTENT);
         let (journal, victim) = (fixture.part(&model, "journal"), fixture.file("victim"));
         fs::write(&victim, b"precious").unwrap();
-        match plant {
-            "link" => fs::hard_link(&victim, &journal).unwrap(),
-            "symlink" => symlink(&victim, &journal).unwrap(),
-            _ => {
-                let mode = rustix::fs::Mode::from_raw_mode(0o600);
-                rustix::fs::mknodat(rustix::fs::CWD, &journal, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-            }
-        }
+        plant(kind, &journal, &victim);
         part.journal_written().unwrap();
         part.checkpoint().unwrap();
         drop(part);
-        assert_eq!(fs::read(&victim).unwrap(), b"precious", "{plant}");
-        assert!(fs::symlink_metadata(&journal).unwrap().is_file(), "{plant}");
-        assert_eq!(fixture.open(&model).held(), 10, "{plant}");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious", "{kind}");
+        assert!(fs::symlink_metadata(&journal).unwrap().is_file(), "{kind}");
+        assert_eq!(fixture.open(&model).held(), 10, "{kind}");
     }
 }
