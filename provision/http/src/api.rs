@@ -331,16 +331,11 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::header::HeaderName;
-
     use super::*;
+    use crate::test_support::headers;
 
     fn answer(status: u16, head: &[(&str, &str)]) -> Result<(), ResponseError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in head {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
-        }
-        check(StatusCode::from_u16(status).unwrap(), &headers)
+        check(StatusCode::from_u16(status).unwrap(), &headers(head))
     }
 
     #[test]
@@ -357,11 +352,8 @@ mod tests {
             Ok(()) => String::new(),
         };
         assert!(message("GZIP, br").contains("gzip, br"));
-        assert!(
-            !message("canary").contains("canary") && message("canary").contains("unknown"),
-            "{}",
-            message("canary")
-        );
+        let unknown = message("canary");
+        assert!(!unknown.contains("canary") && unknown.contains("unknown"), "{unknown}");
     }
 
     /// A server that gives these answers, one a connection; the requests that it got.
@@ -443,13 +435,13 @@ mod tests {
 
     #[test]
     fn content_length_is_ignored_with_a_transfer_coding() {
-        let header_length = |head: &[(HeaderName, &str)]| {
-            length(&head.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect())
-        };
-        let content_length = |value| (header::CONTENT_LENGTH, value);
-        assert_eq!(header_length(&[content_length("100")]), Some(100));
-        assert_eq!(header_length(&[]), None);
-        assert_eq!(header_length(&[content_length("many")]), None);
-        assert_eq!(header_length(&[content_length("1000"), (header::TRANSFER_ENCODING, "chunked")]), None);
+        for (head, expected) in [
+            (&[("content-length", "100")][..], Some(100)),
+            (&[], None),
+            (&[("content-length", "many")], None),
+            (&[("content-length", "1000"), ("transfer-encoding", "chunked")], None),
+        ] {
+            assert_eq!(length(&headers(head)), expected, "{head:?}");
+        }
     }
 }

@@ -79,14 +79,11 @@ fn last(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::headers;
 
     #[test]
     fn a_content_disposition_names_the_file() {
-        let name = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_DISPOSITION, value.parse().unwrap());
-            file_name(&headers)
-        };
+        let name = |value: &str| file_name(&headers(&[("content-disposition", value)]));
         for (value, expected) in [
             ("attachment; filename=x.pt", Some("x.pt")),
             ("attachment; filename=\"a; b \\\"c\\\".pt\"; size=7", Some("a; b \"c\".pt")),

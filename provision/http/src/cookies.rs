@@ -163,13 +163,17 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::test_support::headers;
 
     /// The `Cookie` header for `to` after redirects of `from` that set these cookies.
     fn sent(from: &str, set: &[&str], to: &str) -> Option<String> {
         let mut cookies = Cookies::default();
         for value in set {
-            let headers = HeaderMap::from_iter([(header::SET_COOKIE, value.parse().unwrap())]);
-            cookies.keep(&headers, &from.parse().unwrap(), UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+            cookies.keep(
+                &headers(&[("set-cookie", value)]),
+                &from.parse().unwrap(),
+                UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            );
         }
         assert!(!format!("{cookies:?}").contains('='));
         cookies.header(&to.parse().unwrap()).map(|value| value.to_str().unwrap().to_owned())

@@ -48,19 +48,17 @@ fn digest(etag: &str) -> Option<Sha256> {
 
 #[cfg(test)]
 mod tests {
-    use http::header::HeaderName;
-
     use super::*;
+    use crate::test_support::headers;
 
     const SIZE: u64 = 100;
     const OURS: [u8; 32] = [7; 32];
 
     fn answer(head: &[(&str, &str)]) -> Result<(), ResponseError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in head {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
-        }
-        check(&headers, ExpectedBody { range: None, size: SIZE, sha256: Some(Sha256::from_bytes(OURS)) })
+        check(
+            &headers(head),
+            ExpectedBody { range: None, size: SIZE, sha256: Some(Sha256::from_bytes(OURS)) },
+        )
     }
 
     fn quoted(digest: [u8; 32]) -> String {

@@ -40,6 +40,8 @@ mod response;
 pub mod s3_config;
 mod signing;
 pub mod sniff;
+#[cfg(test)]
+mod test_support;
 mod tls;
 mod transport;
 mod upload;

@@ -459,14 +459,11 @@ fn links(line: &str) -> Vec<(String, Vec<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::headers;
 
     #[test]
     fn the_link_to_the_next_page_is_found() {
-        let next = |line: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::LINK, line.parse().unwrap());
-            next_page(&headers)
-        };
+        let next = |line: &str| next_page(&headers(&[("link", line)]));
         let page = "https://h/api/x?limit=2&cursor=a,b;c";
         for line in [
             format!("<{page}>; rel=\"next\""),
@@ -485,11 +482,8 @@ mod tests {
 
     #[test]
     fn linked_headers_are_taken_without_quotes() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-linked-etag", "W/\"abc\"".parse().unwrap());
-        headers.insert("x-linked-size", "12".parse().unwrap());
-        headers.insert("x-repo-commit", "a b".parse().unwrap());
-        let hop = Hop::of(&headers, &"https://h/x".parse().unwrap(), &Redactor::default());
+        let linked = [("x-linked-etag", "W/\"abc\""), ("x-linked-size", "12"), ("x-repo-commit", "a b")];
+        let hop = Hop::of(&headers(&linked), &"https://h/x".parse().unwrap(), &Redactor::default());
         assert_eq!((hop.linked_etag.as_deref(), hop.linked_size, hop.commit), (Some("abc"), Some(12), None));
     }
 }

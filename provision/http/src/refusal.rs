@@ -259,11 +259,10 @@ fn beyond_logins(cause: Cause) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{HeaderName, HeaderValue};
-
     use super::*;
+    use crate::test_support::headers;
 
-    /// The advice for an answer of a host, and the one if the file is missing.
+    /// The advice for an answer of a host, or the one if the file is missing.
     fn advice(
         url: &str,
         status: u16,
@@ -271,18 +270,17 @@ mod tests {
         reason: Option<&str>,
         login: Option<&str>,
     ) -> String {
-        let (url, headers) = (url.parse().unwrap(), HeaderMap::new());
-        let refusal = Refusal {
-            url: &url,
-            status,
-            headers: &headers,
-            code,
-            reason,
-            login,
-            issued: None,
-            withheld: None,
-            unread: None,
-        };
+        advice_with(&HeaderMap::new(), url, (status, code, reason, login))
+    }
+
+    fn advice_with(
+        headers: &HeaderMap,
+        url: &str,
+        (status, code, reason, login): (u16, Option<&str>, Option<&str>, Option<&str>),
+    ) -> String {
+        let url = &url.parse().unwrap();
+        let (issued, withheld, unread) = (None, None, None);
+        let refusal = Refusal { url, status, headers, code, reason, login, issued, withheld, unread };
         if matches!(status, 401 | 403) { refusal.advice() } else { refusal.advice_if_missing() }
     }
 
@@ -350,23 +348,9 @@ mod tests {
 
     #[test]
     fn fault_100_a_challenge_a_region_and_early_access_blame_no_login() {
-        let (url, mut headers) = (CIVITAI.parse().unwrap(), HeaderMap::new());
-        let name = HeaderName::from_static("cf-mitigated");
-        headers.insert(name, HeaderValue::from_static("challenge"));
         let login = Some("the token in CIVITAI_TOKEN");
-        let (code, reason, issued, withheld, unread) = (None, None, None, None, None);
-        let challenge = Refusal {
-            url: &url,
-            status: 403,
-            headers: &headers,
-            code,
-            reason,
-            login,
-            issued,
-            withheld,
-            unread,
-        };
-        assert!(challenge.advice().contains("challenge"), "{}", challenge.advice());
+        let text = advice_with(&headers(&[("cf-mitigated", "challenge")]), CIVITAI, (403, None, None, login));
+        assert!(text.contains("challenge"), "{text}");
         for (status, reason, word) in [
             (403, "Just a moment...", "challenge"),
             (403, "Early Access: The creator has disabled downloads", "early access"),

@@ -198,14 +198,14 @@ pub(crate) fn token(body: &[u8]) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::headers;
 
     fn challenge(url: &str, header: &str) -> Option<Challenge> {
         challenge_of(url, header, false)
     }
 
     fn challenge_of(url: &str, header: &str, pushes: bool) -> Option<Challenge> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::WWW_AUTHENTICATE, header.parse().unwrap());
+        let headers = headers(&[("www-authenticate", header)]);
         Challenge::of(StatusCode::UNAUTHORIZED, &headers, &url.parse().unwrap(), pushes)
     }
 
@@ -232,35 +232,30 @@ mod tests {
 
     #[test]
     fn a_challenge_cannot_choose_the_login() {
-        let of = |url: &str, realm: &str| challenge(url, &format!("Bearer realm=\"{realm}\""));
-        let other =
-            of("https://evil.example/v2/victim/private/blobs/sha256:00", "https://auth.docker.io/token");
-        assert!(!other.unwrap().may_have_credentials);
-        assert!(of(BLOB, "http://auth.docker.io/token").is_none(), "plain http");
-        assert!(
-            of(BLOB, "http://registry-1.docker.io/token").is_none(),
-            "http although the registry is https"
-        );
-        assert!(of(BLOB, "file:///etc/passwd").is_none());
-        assert!(of(BLOB, "/token").is_none());
-        let own = of("http://10.0.0.1:5000/v2/m/blobs/sha256:00", "http://10.0.0.1:5001/token");
-        assert!(own.unwrap().may_have_credentials);
-        assert!(of("https://h.example/x", "https://h.example/token").is_none(), "not a registry's path");
+        let victim = |host: &str| format!("https://{host}/v2/victim/private/blobs/sha256:00");
+        for (url, realm, may_have_credentials) in [
+            (&*victim("evil.example"), "https://auth.docker.io/token", Some(false)),
+            (BLOB, "http://auth.docker.io/token", None),
+            // http, although the registry is https.
+            (BLOB, "http://registry-1.docker.io/token", None),
+            (BLOB, "file:///etc/passwd", None),
+            (BLOB, "/token", None),
+            ("http://10.0.0.1:5000/v2/m/blobs/sha256:00", "http://10.0.0.1:5001/token", Some(true)),
+            // Not a registry's path.
+            ("https://h.example/x", "https://h.example/token", None),
+            ("https://a.com/v2/m/blobs/x", "https://b.com/", Some(false)),
+            // A sibling domain, and a parent.
+            (&victim("evil.azurecr.io"), "https://victim.azurecr.io/token", Some(false)),
+            ("https://r.h.example/v2/m/blobs/x", "https://h.example/token", Some(true)),
+            ("https://h.com/v2/m/blobs/x", "https://com/token", Some(false)),
+            // Loopback, but the registry is not.
+            ("https://h.com/v2/m/blobs/x", "http://127.0.0.1:1/token", None),
+        ] {
+            let challenge = challenge(url, &format!("Bearer realm=\"{realm}\""));
+            let found = challenge.map(|challenge| challenge.may_have_credentials);
+            assert_eq!(found, may_have_credentials, "{realm} for {url}");
+        }
         assert!(challenge(BLOB, "Basic realm=\"https://h/\"").is_none());
-        assert!(!of("https://a.com/v2/m/blobs/x", "https://b.com/").unwrap().may_have_credentials);
-        let neighbour = of(
-            "https://evil.azurecr.io/v2/victim/private/blobs/sha256:00",
-            "https://victim.azurecr.io/token",
-        );
-        assert!(!neighbour.unwrap().may_have_credentials, "a sibling domain");
-        assert!(
-            of("https://r.h.example/v2/m/blobs/x", "https://h.example/token").unwrap().may_have_credentials
-        );
-        assert!(!of("https://h.com/v2/m/blobs/x", "https://com/token").unwrap().may_have_credentials);
-        assert!(
-            of("https://h.com/v2/m/blobs/x", "http://127.0.0.1:1/token").is_none(),
-            "loopback, but the registry is not"
-        );
     }
 
     #[test]

@@ -1,5 +1,3 @@
-use http::header::HeaderName;
-
 use super::*;
 use crate::auth::bearer::Issued;
 use crate::auth::credentials::Credential;
@@ -7,6 +5,7 @@ use crate::client::ClientConfig;
 use crate::connection::Connection;
 use crate::error::Remedy;
 use crate::response::ExpectedBody;
+use crate::test_support::headers;
 use crate::wire::proxy::{Proxies, ProxyVariable};
 
 const PUBLIC: &str = "93.184.215.14:443";
@@ -30,9 +29,9 @@ fn permitted(connection: &Connection, from: &Resolved, to: &str, peer: &str) -> 
 }
 
 #[test]
-fn fault_47_no_redirect_from_public_to_private() {
-    let connection = connection(false);
-    let from = at("https://public.example/x", false);
+fn fault_47_no_redirect_leads_from_public_to_private() {
+    let (strict, lenient) = (connection(false), connection(true));
+    let public = at("https://public.example/x", false);
     for to in [
         "https://127.0.0.1/",
         "https://10.0.0.1/",
@@ -41,23 +40,28 @@ fn fault_47_no_redirect_from_public_to_private() {
         "https://[::ffff:127.0.0.1]/",
         "https://2130706433/",
     ] {
-        let refused = permitted(&connection, &from, to, PUBLIC);
+        let refused = permitted(&strict, &public, to, PUBLIC);
         assert!(matches!(refused, Err(RedirectError::Private { .. })), "{to}: {refused:?}");
     }
-    assert_eq!(permitted(&connection, &from, "https://1.1.1.1/", PUBLIC), Ok(true));
-    // A name is checked when the client connects, by the address that it resolves to.
-    assert_eq!(permitted(&connection, &from, "https://name.example/", PUBLIC), Ok(true));
-    // The restriction stays for the next hop.
-    let second = at("https://name.example/", true);
-    assert!(permitted(&connection, &second, "https://10.0.0.1/", PUBLIC).is_err());
-}
-
-#[test]
-fn fault_47_a_private_source_or_the_setting_allows_private() {
-    let from = at("http://10.0.0.5/x", false);
-    assert_eq!(permitted(&connection(false), &from, "http://10.0.0.6/", "10.0.0.5:80"), Ok(false));
-    let from = at("https://public.example/x", false);
-    assert_eq!(permitted(&connection(true), &from, "https://10.0.0.1/", PUBLIC), Ok(false));
+    // The restriction stays for the next hop, and for a redirect that was remembered.
+    for (from, to, peer) in [
+        ("https://name.example/", "https://10.0.0.1/", PUBLIC),
+        ("http://127.0.0.1:9/x", "http://10.0.0.1/", "127.0.0.1:9"),
+    ] {
+        let refused = permitted(&strict, &at(from, true), to, peer);
+        assert!(matches!(refused, Err(RedirectError::Private { .. })), "{from}: {refused:?}");
+    }
+    let private = at("http://10.0.0.5/x", false);
+    for (connection, from, to, peer, public_only) in [
+        (&strict, &public, "https://1.1.1.1/", PUBLIC, true),
+        // A name is checked when the client connects, by the address that it resolves to.
+        (&strict, &public, "https://name.example/", PUBLIC, true),
+        // A private source or the setting allows private ones.
+        (&strict, &private, "http://10.0.0.6/", "10.0.0.5:80", false),
+        (&lenient, &public, "https://10.0.0.1/", PUBLIC, false),
+    ] {
+        assert_eq!(permitted(connection, from, to, peer), Ok(public_only), "{to}");
+    }
 }
 
 #[tokio::test]
@@ -127,13 +131,6 @@ fn fault_115_an_endpoint_is_the_users_own() {
     assert_eq!(listed(false, true)("http://public.example/x"), Some((true, true)));
 }
 
-#[tokio::test]
-async fn fault_47_a_cached_redirect_keeps_its_restriction() {
-    let resolved = at("http://127.0.0.1:9/x", true);
-    let next = connection(false).client.permit(&resolved, "http://10.0.0.1/".parse().unwrap(), false);
-    assert!(matches!(next, Err(RedirectError::Private { .. })));
-}
-
 #[test]
 fn fault_123_a_login_that_a_token_replaced_is_not_blamed() {
     let url = "https://registry-1.docker.io/v2/o/r/blobs/sha256:00";
@@ -158,8 +155,7 @@ fn fault_123_a_login_that_a_token_replaced_is_not_blamed() {
 fn fault_101_a_cookie_may_be_the_name_of_the_next_host() {
     let connection = connection(false);
     let mut from = at("https://public.example/x", false);
-    let headers = HeaderMap::from_iter([(header::SET_COOKIE, "mirror=dl3.example.org".parse().unwrap())]);
-    from.cookies.keep(&headers, &from.url, wall_clock());
+    from.cookies.keep(&headers(&[("set-cookie", "mirror=dl3.example.org")]), &from.url, wall_clock());
     assert_eq!(permitted(&connection, &from, "https://dl3.example.org/x", PUBLIC), Ok(true));
     assert!(!connection.client.redactor_of(&from).redact("dl3.example.org").contains("dl3"));
 }
@@ -167,10 +163,7 @@ fn fault_101_a_cookie_may_be_the_name_of_the_next_host() {
 #[test]
 fn fault_100_a_challenge_because_of_load_is_tried_again() {
     let client = connection(false).client;
-    let headers = HeaderMap::from_iter([(
-        HeaderName::from_static("cf-mitigated"),
-        HeaderValue::from_static("challenge"),
-    )]);
+    let headers = headers(&[("cf-mitigated", "challenge")]);
     for (status, is_retried) in [(403, false), (429, true), (503, true)] {
         let status = StatusCode::from_u16(status).unwrap();
         let error = client.failure(status, &headers, &at("https://h.example/x", false), false, b"").unwrap();
@@ -201,8 +194,7 @@ fn fault_101_no_proxy_reads_a_cookie() {
     let client = connection(false).client;
     for (url, is_sent) in [("http://h.example/x", false), ("https://h.example/x", true)] {
         let mut to = at(url, false);
-        let headers = HeaderMap::from_iter([(header::SET_COOKIE, HeaderValue::from_static("session=1"))]);
-        to.cookies.keep(&headers, &to.url, wall_clock());
+        to.cookies.keep(&headers(&[("set-cookie", "session=1")]), &to.url, wall_clock());
         assert_eq!(client.secrets(&to, None, true).cookie.is_some(), is_sent, "{url}");
         assert!(client.secrets(&to, None, false).cookie.is_some(), "{url}");
     }

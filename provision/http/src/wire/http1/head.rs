@@ -192,46 +192,33 @@ mod tests {
     }
 
     #[test]
-    fn content_length_is_one_number_even_if_repeated() {
-        assert_eq!(framed("Content-Length: 5\r\n"), Ok((Framing::Length(5), true)));
-        assert_eq!(framed("Content-Length: 5\r\nContent-Length: 5\r\n"), Ok((Framing::Length(5), true)));
-        assert_eq!(framed("Content-Length: 5, 5\r\n"), Ok((Framing::Length(5), true)));
+    fn fault_13_fields_and_version_decide_framing_and_persistence() {
+        let (five, chunked, to_close) = (Framing::Length(5), Framing::chunked(), Framing::ToClose);
+        let (ok, old) = ("HTTP/1.1 200 OK", "HTTP/1.0 200 OK");
+        for (status, fields, framing, persistent) in [
+            (ok, "Content-Length: 5\r\n", &five, true),
+            (ok, "Content-Length: 5\r\nContent-Length: 5\r\n", &five, true),
+            (ok, "Content-Length: 5, 5\r\n", &five, true),
+            // Chunks override a length and end the connection.
+            (ok, "Transfer-Encoding: chunked\r\n", &chunked, true),
+            (ok, "Content-Length: 5\r\nTransfer-Encoding: Chunked\r\n", &chunked, false),
+            (ok, "Transfer-Encoding: chunked, gzip\r\n", &to_close, false),
+            (old, "Transfer-Encoding: chunked\r\n", &to_close, false),
+            (ok, "", &to_close, false),
+            ("HTTP/1.1 204 No Content", "Content-Length: 5\r\n", &Framing::Length(0), true),
+            (ok, "Content-Length: 5\r\nConnection: Close\r\n", &five, false),
+            (ok, "Content-Length: 5\r\nConnection: x, close\r\n", &five, false),
+            (old, "Content-Length: 5\r\n", &five, false),
+            (old, "Content-Length: 5\r\nConnection: keep-alive\r\n", &five, true),
+        ] {
+            let head = head(&format!("{status}\r\n{fields}\r\n")).unwrap();
+            assert_eq!((&head.framing, head.persistent), (framing, persistent), "{status}, {fields}");
+        }
+        let malformed = Err(TransportError::Header(HeaderProblem::Malformed("Content-Length")));
         for value in ["5\r\nContent-Length: 6", "5, 6", "+5", "-5", "5 5", "", "0x5", "99999999999999999999"]
         {
-            assert_eq!(
-                framed(&format!("Content-Length: {value}\r\n")),
-                Err(TransportError::Header(HeaderProblem::Malformed("Content-Length"))),
-                "{value}"
-            );
+            assert_eq!(framed(&format!("Content-Length: {value}\r\n")), malformed, "{value}");
         }
-    }
-
-    #[test]
-    fn fault_13_chunks_override_a_length_and_end_the_connection() {
-        assert_eq!(framed("Transfer-Encoding: chunked\r\n"), Ok((Framing::chunked(), true)));
-        let both = "Content-Length: 5\r\nTransfer-Encoding: Chunked\r\n";
-        assert_eq!(framed(both), Ok((Framing::chunked(), false)));
-        assert_eq!(framed("Transfer-Encoding: chunked, gzip\r\n"), Ok((Framing::ToClose, false)));
-        let old = head("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
-        assert_eq!((old.framing, old.persistent), (Framing::ToClose, false));
-    }
-
-    #[test]
-    fn a_body_without_a_length_ends_with_the_connection() {
-        assert_eq!(framed(""), Ok((Framing::ToClose, false)));
-        let empty = head("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n").unwrap();
-        assert_eq!((empty.framing, empty.persistent), (Framing::Length(0), true));
-    }
-
-    #[test]
-    fn connection_field_and_version_decide_persistence() {
-        assert_eq!(framed("Content-Length: 5\r\nConnection: Close\r\n"), Ok((Framing::Length(5), false)));
-        assert_eq!(framed("Content-Length: 5\r\nConnection: x, close\r\n"), Ok((Framing::Length(5), false)));
-        let old = |fields: &str| {
-            head(&format!("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n{fields}\r\n")).unwrap().persistent
-        };
-        assert!(!old(""));
-        assert!(old("Connection: keep-alive\r\n"));
     }
 
     #[test]
