@@ -8,6 +8,8 @@ pub mod lock_wait;
 pub mod marker;
 pub mod piece_lists;
 pub mod store;
+#[cfg(test)]
+mod test_support;
 pub mod torrents;
 pub mod transfer;
 pub mod unpinned;

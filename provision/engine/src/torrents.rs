@@ -178,28 +178,19 @@ fn read_again(
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
-
     use super::*;
+    use crate::test_support::{directory, installed};
     use camino::Utf8Path;
-    use provision_core::digest::Sha256;
     use provision_core::lockfile::Lockfile;
 
-    /// Files of these sizes below a directory, and their lock.
+    /// Files of these sizes below a directory, their lock, and all their bytes in a row.
     fn set(root: &Utf8Path, sizes: &[usize]) -> (Lockfile, Vec<u8>) {
-        let mut text = "version = 1\n".to_owned();
-        let mut all = Vec::new();
-        for (at, size) in sizes.iter().enumerate() {
-            let bytes: Vec<u8> = (0..*size).map(|byte| (byte * 7 + byte / 251 + at) as u8).collect();
-            let path = format!("d{at:02}/x.bin");
-            std::fs::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
-            std::fs::write(root.join(&path), &bytes).unwrap();
-            let sha256 = Sha256::of(&bytes);
-            text += "[[model]]\nurl = \"https://h.example/x\"\n";
-            let _ = writeln!(text, "path = \"{path}\"\nsize = {size}\nsha256 = \"{sha256}\"");
-            all.extend(bytes);
-        }
-        (Lockfile::parse("models.lock", &text).unwrap(), all)
+        let file = |(at, size): (usize, &usize)| {
+            let bytes = (0..*size).map(|byte| (byte * 7 + byte / 251 + at) as u8);
+            (format!("d{at:02}/x.bin"), bytes.collect::<Vec<u8>>())
+        };
+        let files: Vec<_> = sizes.iter().enumerate().map(file).collect();
+        (installed(root, &files), files.into_iter().flat_map(|(_, bytes)| bytes).collect())
     }
 
     fn hashed(root: &Utf8Path, lock: &Lockfile) -> PieceHashes {
@@ -212,12 +203,6 @@ mod tests {
         let mut hasher = PieceHasher::new(piece_length(bytes.len() as u64), 0);
         hasher.update(bytes);
         hasher.finish()
-    }
-
-    fn directory() -> (tempfile::TempDir, camino::Utf8PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(directory.path()).unwrap().to_owned();
-        (directory, path)
     }
 
     #[test]

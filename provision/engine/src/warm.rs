@@ -142,28 +142,15 @@ fn read_piece(
 
 #[cfg(test)]
 mod tests {
-    use camino::Utf8PathBuf;
-
     use super::*;
-    use provision_core::digest::Sha256;
+    use crate::test_support::{directory, installed};
     use provision_core::lockfile::Lockfile;
 
     fn set(sizes: &[usize]) -> (tempfile::TempDir, Destination, Lockfile) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
-        std::fs::create_dir(root.join("d")).unwrap();
-        let mut text = "version = 1\n".to_owned();
-        for (n, size) in sizes.iter().enumerate() {
-            let bytes = vec![n as u8; *size];
-            std::fs::write(root.join(format!("d/{n}")), &bytes).unwrap();
-            let digest = Sha256::of(&bytes);
-            text = format!(
-                "{text}[[model]]\npath = \"d/{n}\"\nurl = \"https://h.example/{n}\"\nsize = {size}\nsha256 = \"{digest}\"\n"
-            );
-        }
-        let lock = Lockfile::parse("models.lock", &text).unwrap();
-        let destination = Destination::open(&root).unwrap().unwrap();
-        (directory, destination, lock)
+        let (directory, root) = directory();
+        let file = |(n, size): (usize, &usize)| (format!("d/{n}"), vec![n as u8; *size]);
+        let lock = installed(&root, &sizes.iter().enumerate().map(file).collect::<Vec<_>>());
+        (directory, Destination::open(&root).unwrap().unwrap(), lock)
     }
 
     fn warm_all(destination: &Destination, lock: &Lockfile, free: u64) -> Warmed {

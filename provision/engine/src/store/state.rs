@@ -111,6 +111,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::test_support::directory;
 
     #[test]
     fn a_state_is_read_as_it_was_written() {
@@ -126,20 +127,19 @@ mod tests {
 
     #[test]
     fn a_state_is_for_this_user_and_for_one_push_at_a_time() {
-        let cache = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(cache.path()).unwrap();
-        let states = States::open(path, "oci://h/a").unwrap();
-        assert!(States::open(path, "oci://h/a").is_none(), "a second push");
+        let (_keep, path) = directory();
+        let states = States::open(&path, "oci://h/a").unwrap();
+        assert!(States::open(&path, "oci://h/a").is_none(), "a second push");
         let (sha256, state) = (Sha256::of(b"x"), UploadState { place: "u".to_owned(), ..Default::default() });
         states.save(&sha256, &state);
         let file = path.join("push").join(states.name(&sha256));
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(states.load(&sha256), Some(state));
         drop(states);
-        let other = States::open(path, "oci://h/b").unwrap();
+        let other = States::open(&path, "oci://h/b").unwrap();
         assert_eq!(other.load(&sha256), None, "another store");
         drop(other);
-        let states = States::open(path, "oci://h/a").unwrap();
+        let states = States::open(&path, "oci://h/a").unwrap();
         states.remove(&sha256);
         assert_eq!(states.load(&sha256), None);
     }

@@ -82,15 +82,13 @@ fn free_here(group: &Utf8Path, names: &Names) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::{directory, write};
 
     /// The root of a machine with these files.
     fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Utf8PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
+        let (directory, root) = directory();
         for (path, text) in files {
-            let path = root.join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            write(&root, path, text.as_bytes());
         }
         (directory, root)
     }

@@ -136,13 +136,7 @@ fn stated_digest(name: &str) -> Option<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn write(root: &Utf8Path, path: &str, bytes: &[u8]) -> Utf8PathBuf {
-        let path = root.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
+    use crate::test_support::{directory, write};
 
     fn wanted(files: &[&[u8]]) -> WantedFiles {
         WantedFiles {
@@ -156,12 +150,6 @@ mod tests {
         let search = search(root, wanted, || true).unwrap();
         let below = |file: StoreFile| file.path.strip_prefix(root).unwrap().to_string();
         search.files.into_iter().map(below).collect()
-    }
-
-    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
-        (directory, path)
     }
 
     #[test]

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
 use tokio::sync::mpsc;
 
 use super::super::Download;
 use super::super::buffers::Buffers;
 use super::*;
+use crate::test_support::directory;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{Piece as ListedPiece, PieceList};
@@ -26,8 +26,7 @@ struct File {
 
 impl Place {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
+        let (directory, path) = directory();
         Self { destination: Arc::new(Destination::create(&path).unwrap()), _directory: directory }
     }
 

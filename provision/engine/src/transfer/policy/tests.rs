@@ -46,6 +46,29 @@ fn wrong(policy: &mut FilePolicy) -> Decision {
     policy.wrong_digest((Sha256::of(b"lock"), Sha256::of(b"came"), None), (false, false), SECOND)
 }
 
+/// The word for a decision.
+fn next(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::GoOn => "go on",
+        Decision::Resolve => "resolve",
+        Decision::Wait { .. } => "wait",
+        Decision::Drain(Step::Restart) => "restart",
+        Decision::Drain(Step::StartOver { .. }) => "start over",
+        Decision::Drain(Step::NextSource(_)) => "next source",
+        Decision::Drain(Step::Fail(_) | Step::FailStore(_)) => "fail",
+    }
+}
+
+fn moved(decision: Decision) -> Box<Move> {
+    let Decision::Drain(Step::NextSource(moved)) = decision else { panic!("{decision:?}") };
+    moved
+}
+
+fn failed(decision: Decision) -> Box<FileError> {
+    let Decision::Drain(Step::Fail(error)) = decision else { panic!("{decision:?}") };
+    error
+}
+
 #[test]
 fn fault_42_five_failures_in_a_row_end_the_only_source() {
     let mut policy = policy(1, false);
@@ -53,8 +76,7 @@ fn fault_42_five_failures_in_a_row_end_the_only_source() {
         let decision = policy.request_failed(broken(), &at(n, 0));
         assert!(matches!(decision, Decision::Wait { failures, .. } if failures == n), "{decision:?}");
     }
-    let decision = policy.request_failed(broken(), &at(5, 0));
-    let Decision::Drain(Step::Fail(error)) = decision else { panic!("{decision:?}") };
+    let error = failed(policy.request_failed(broken(), &at(5, 0)));
     assert_eq!(error.attempts.len(), 1);
 }
 
@@ -72,7 +94,7 @@ fn bytes_gained_start_the_count_again_but_not_a_trickle() {
     for n in 1..=5 {
         last = policy.request_failed(stalled(), &at(n, u64::from(n)));
     }
-    assert!(matches!(last, Decision::Drain(Step::Fail(_))), "{last:?}");
+    assert_eq!(next(&last), "fail");
 }
 
 #[test]
@@ -118,7 +140,7 @@ fn fault_96_the_last_source_ends_by_failures_and_time() {
                 assert!(wait <= 10 * SECOND && (left.is_zero() || wait <= left), "{wait:?} of {left:?}");
             }
             decision => {
-                assert!(matches!(decision, Decision::Drain(Step::Fail(_))), "{decision:?}");
+                assert_eq!(next(&decision), "fail");
                 last = second;
                 break;
             }
@@ -130,10 +152,6 @@ fn fault_96_the_last_source_ends_by_failures_and_time() {
 #[test]
 fn fault_96_another_source_is_asked_at_once_and_the_first_again() {
     let mut policy = patient(2);
-    let moved = |decision| match decision {
-        Decision::Drain(Step::NextSource(moved)) => *moved,
-        decision => panic!("{decision:?}"),
-    };
     let first = moved(policy.request_failed(busy(None), &at(1, 0)));
     assert!(first.for_now && first.wait.is_zero() && !first.start_over, "{first:?}");
     assert_eq!(policy.source().host(), "source1.example");
@@ -155,18 +173,13 @@ fn fault_96_another_source_is_asked_at_once_and_the_first_again() {
 #[test]
 fn fault_97_a_source_that_asks_for_a_long_wait_is_asked_after_it() {
     let mut policy = patient(2);
-    let decision = policy.request_failed(busy(Some(100 * SECOND)), &at(1, 1 << 20));
-    let Decision::Drain(Step::NextSource(moved)) = decision else { panic!("{decision:?}") };
+    let moved = moved(policy.request_failed(busy(Some(100 * SECOND)), &at(1, 1 << 20)));
     assert!(moved.throttled.is_some_and(|wait| wait >= 100 * SECOND) && moved.wait.is_zero(), "{moved:?}");
     // The second one fails, too: it is the only one to ask until the first one's time comes.
     for second in (2..90).step_by(8) {
-        let decision = policy.request_failed(broken(), &at(second, 1 << 20));
-        assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+        assert_eq!(next(&policy.request_failed(broken(), &at(second, 1 << 20))), "wait");
     }
-    assert!(matches!(
-        policy.request_failed(broken(), &at(112, 1 << 20)),
-        Decision::Drain(Step::NextSource(_))
-    ));
+    assert_eq!(next(&policy.request_failed(broken(), &at(112, 1 << 20))), "next source");
     assert_eq!(policy.source().host(), "source0.example");
 }
 
@@ -180,14 +193,13 @@ fn a_source_that_has_ended_is_not_asked_again() {
         message: None,
         advice: String::new(),
     };
-    assert!(matches!(policy.request_failed(busy(None), &at(1, 0)), Decision::Drain(Step::NextSource(_))));
-    let decision = policy.request_failed(missing, &at(2, 0));
-    let Decision::Drain(Step::NextSource(moved)) = decision else { panic!("{decision:?}") };
+    assert_eq!(next(&policy.request_failed(busy(None), &at(1, 0))), "next source");
+    let moved = moved(policy.request_failed(missing, &at(2, 0)));
     assert!(!moved.for_now && policy.source().host() == "source0.example", "{moved:?}");
     let end = (3..100).find_map(|second| match policy.request_failed(busy(None), &at(second, 0)) {
         Decision::Drain(Step::Fail(error)) => Some(error),
         decision => {
-            assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+            assert_eq!(next(&decision), "wait");
             None
         }
     });
@@ -197,32 +209,25 @@ fn a_source_that_has_ended_is_not_asked_again() {
 #[test]
 fn fault_39_a_kept_connection_that_closes_is_no_failure() {
     let served = Circumstances { served: true, ..at(1, 0) };
-    assert!(matches!(policy(1, false).request_failed(broken(), &served), Decision::GoOn));
+    assert_eq!(next(&policy(1, false).request_failed(broken(), &served)), "go on");
 }
 
 #[test]
 fn fault_35_an_expired_signature_is_resolved_once() {
     let mut policy = policy(1, false);
-    assert!(matches!(policy.request_failed(expired(), &at(2, 0)), Decision::Resolve));
+    assert_eq!(next(&policy.request_failed(expired(), &at(2, 0))), "resolve");
     let earlier = Circumstances { began: SECOND, ..at(3, 0) };
-    assert!(matches!(policy.request_failed(expired(), &earlier), Decision::GoOn));
-    let decision = policy.request_failed(expired(), &at(4, 0));
-    let Decision::Drain(Step::Fail(error)) = decision else { panic!("{decision:?}") };
+    assert_eq!(next(&policy.request_failed(expired(), &earlier)), "go on");
+    let error = failed(policy.request_failed(expired(), &at(4, 0)));
     assert!(error.is_refusal());
 }
 
 #[test]
 fn fault_25_mixed_bytes_are_fetched_again_before_any_blame() {
     let mut policy = policy(1, true);
-    assert!(
-        matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })),
-        "resumed bytes may be to blame"
-    );
-    assert!(
-        matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })),
-        "one bit may flip on the way"
-    );
-    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::Fail(_))));
+    assert_eq!(next(&wrong(&mut policy)), "start over", "resumed bytes may be to blame");
+    assert_eq!(next(&wrong(&mut policy)), "start over", "one bit may flip on the way");
+    assert_eq!(next(&wrong(&mut policy)), "fail");
 }
 
 #[test]
@@ -230,9 +235,8 @@ fn fault_26_all_sources_are_tried_and_named_in_the_failure() {
     let mut policy = policy(2, false);
     assert!(matches!(wrong(&mut policy), Decision::Drain(Step::NextSource(moved)) if moved.start_over));
     assert_eq!(policy.source().host(), "source1.example");
-    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })));
-    let decision = wrong(&mut policy);
-    let Decision::Drain(Step::Fail(error)) = decision else { panic!("{decision:?}") };
+    assert_eq!(next(&wrong(&mut policy)), "start over");
+    let error = failed(wrong(&mut policy));
     assert!(error.is_integrity());
     assert!(error.reason().contains("source0.example") && error.reason().contains("source1.example"));
 }
@@ -240,17 +244,18 @@ fn fault_26_all_sources_are_tried_and_named_in_the_failure() {
 #[test]
 fn fault_95_wrong_bytes_under_two_validators_lead_to_one_stream() {
     let mut policy = policy(1, false);
-    let decision =
-        policy.wrong_digest((Sha256::of(b"lock"), Sha256::of(b"came"), None), (true, false), SECOND);
-    assert!(matches!(decision, Decision::Drain(Step::StartOver { .. })), "{decision:?}");
+    assert_eq!(
+        next(&policy.wrong_digest((Sha256::of(b"lock"), Sha256::of(b"came"), None), (true, false), SECOND)),
+        "start over"
+    );
     assert!(policy.is_plain() && !policy.may_ask_ranges());
 }
 
 #[test]
 fn fault_94_ranges_that_are_always_exceeded_lead_to_one_stream() {
     let mut policy = policy(1, false);
-    assert!(matches!(policy.range_exceeded(), Decision::GoOn));
-    assert!(matches!(policy.range_exceeded(), Decision::Drain(Step::Restart)));
+    assert_eq!(next(&policy.range_exceeded()), "go on");
+    assert_eq!(next(&policy.range_exceeded()), "restart");
     assert!(policy.is_plain() && policy.may_ask_ranges());
 }
 
@@ -267,8 +272,10 @@ fn fault_98_a_silent_host_ends_files_that_only_wait_by_its_row() {
     let row = |failures, since| Some((failures, SECOND * since));
     let decision = policy.host_failed(stalled(), &Circumstances { row: row(5, 100_000), ..at(100_059, 0) });
     assert!(matches!(decision, Decision::Wait { failures: 5, .. }), "{decision:?}");
-    let decision = policy.host_failed(stalled(), &Circumstances { row: row(6, 100_000), ..at(100_060, 0) });
-    assert!(matches!(decision, Decision::Drain(Step::Fail(_))), "{decision:?}");
+    assert_eq!(
+        next(&policy.host_failed(stalled(), &Circumstances { row: row(6, 100_000), ..at(100_060, 0) })),
+        "fail"
+    );
 }
 
 #[test]
@@ -277,16 +284,15 @@ fn fault_97_the_file_returns_when_the_time_of_its_first_source_comes() {
     policy.progress(SECOND);
     policy.request_failed(busy(Some(20 * SECOND)), &at(1, 1 << 20));
     policy.progress(SECOND);
-    assert!(matches!(policy.range_was_exact(20 * SECOND), Decision::GoOn));
+    assert_eq!(next(&policy.range_was_exact(20 * SECOND)), "go on");
     let decision = policy.range_was_exact(30 * SECOND);
-    assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
+    assert_eq!(next(&decision), "next source");
     assert_eq!(policy.source().host(), "source0.example");
     // It fails at once: the next return takes longer.
-    let decision = policy.request_failed(busy(None), &at(31, 9 << 20));
-    assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
+    assert_eq!(next(&policy.request_failed(busy(None), &at(31, 9 << 20))), "next source");
     policy.progress(SECOND);
-    assert!(matches!(policy.range_was_exact(45 * SECOND), Decision::GoOn));
-    assert!(matches!(policy.range_was_exact(52 * SECOND), Decision::Drain(Step::NextSource(_))));
+    assert_eq!(next(&policy.range_was_exact(45 * SECOND)), "go on");
+    assert_eq!(next(&policy.range_was_exact(52 * SECOND)), "next source");
 }
 
 #[test]
@@ -303,26 +309,24 @@ fn wrong_bytes_end_a_file_whose_sources_take_turns() {
 fn a_failure_after_wrong_bytes_does_not_mix_sources() {
     let mut policy = patient(2);
     policy.request_failed(busy(None), &at(1, 0));
-    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })));
-    let decision = policy.request_failed(busy(Some(5 * SECOND)), &at(9, 1 << 20));
-    assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+    assert_eq!(next(&wrong(&mut policy)), "start over");
+    assert_eq!(next(&policy.request_failed(busy(Some(5 * SECOND)), &at(9, 1 << 20))), "wait");
 }
 
 #[test]
 fn fault_97_a_long_wait_counts_beside_another_failure() {
     let mut policy = patient(2);
     policy.progress(SECOND);
-    assert!(matches!(policy.request_failed(broken(), &at(2, 1 << 20)), Decision::Wait { .. }));
-    let decision = policy.request_failed(busy(Some(100 * SECOND)), &at(2, 1 << 20));
-    assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
+    assert_eq!(next(&policy.request_failed(broken(), &at(2, 1 << 20))), "wait");
+    assert_eq!(next(&policy.request_failed(busy(Some(100 * SECOND)), &at(2, 1 << 20))), "next source");
 }
 
 #[test]
 fn fault_94_a_range_that_is_exact_forgives_one_that_was_exceeded() {
     let mut policy = policy(1, false);
     for _ in 0..9 {
-        assert!(matches!(policy.range_exceeded(), Decision::GoOn));
-        assert!(matches!(policy.range_was_exact(SECOND), Decision::GoOn));
+        assert_eq!(next(&policy.range_exceeded()), "go on");
+        assert_eq!(next(&policy.range_was_exact(SECOND)), "go on");
     }
 }
 
