@@ -1,6 +1,7 @@
 //! Input from people and other tools may be anything: it is parsed or refused, and never causes a panic.
 
 use proptest::prelude::*;
+use proptest::sample::select;
 use provision_lock::edit::Document;
 use provision_lock::expiry::Expiry;
 use provision_lock::import::{self, Format};
@@ -8,109 +9,33 @@ use provision_lock::source::Source;
 
 /// Texts that are almost valid.
 fn nearly() -> impl Strategy<Value = String> {
-    let pieces = prop_oneof![
-        Just("hf:"),
-        Just("github:"),
-        Just("oci:"),
-        Just("civitai:"),
-        Just("modelscope:"),
-        Just("https://"),
-        Just("huggingface.co"),
-        Just("/o/r"),
-        Just("/blob/"),
-        Just("@"),
-        Just("main"),
-        Just("refs/pr/"),
-        Just("%2F"),
-        Just("%ff"),
-        Just(".."),
-        Just("sha256:"),
-        Just("?"),
-        Just("token="),
-        Just(" "),
-        Just("\t"),
-        Just("\n"),
-        Just("\r"),
-        Just(" out="),
-        Just("checksum=sha-256="),
-        Just("*"),
-        Just("["),
-        Just("{"),
-        Just("\\"),
-        Just("é"),
-        Just("\u{0}"),
-        Just("a70580f0213e67967ee9c95f05bb400e8fb08307e017a924bf3441223e023d1f"),
-        Just("#"),
-        Just("SHA256 ("),
-        Just(") = "),
-        Just("\"nodes\":"),
-        Just("[]"),
-        Just("}"),
-        Just(":99999/"),
-        Just("v2/"),
+    let long = [
+        "modelscope:",
+        "huggingface.co",
+        "checksum=sha-256=",
+        "a70580f0213e67967ee9c95f05bb400e8fb08307e017a924bf3441223e023d1f",
+        "\"nodes\":",
     ];
+    let short = [
+        "hf:", "github:", "oci:", "civitai:", "https://", "/o/r", "/blob/", "@", "main", "refs/pr/", "%2F",
+        "%ff", "..", "sha256:", "?", "token=", " ", "\t", "\n", "\r", " out=", "*", "[", "{", "\\", "é",
+        "\u{0}", "#", "SHA256 (", ") = ", "[]", "}", ":99999/", "v2/",
+    ];
+    let pieces = select([&long[..], &short].concat());
     prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat())
 }
 
 /// Texts that are almost shell scripts.
 fn nearly_shell() -> impl Strategy<Value = String> {
-    let pieces = prop::sample::select(vec![
-        "wget ",
-        "curl -o ",
-        "-P ",
-        "https://h/a.pt",
-        "$",
-        "${",
-        "}",
-        "$(",
-        "$(basename ",
-        ")",
-        "\"",
-        "'",
-        "`",
-        "\\",
-        "\n",
-        " ",
-        ";",
-        "&&",
-        "|",
-        "A=",
-        "A=(",
-        "A+=(",
-        "$A",
-        "${A[@]}",
-        "${A:-",
-        "${A##*/",
-        "${A%%|*",
-        "${@:2}",
-        "for A in ",
-        "do ",
-        "done\n",
-        "if ",
-        "then ",
-        "else ",
-        "fi\n",
-        "while read A; ",
-        "case $A in ",
-        "esac\n",
-        ";;",
-        "f() {",
-        "f ",
-        "(",
-        "<<E\n",
-        "E\n",
-        "<<<",
-        ">",
-        "2>",
-        "[[ ",
-        "]]",
-        "cd ",
-        "#",
-        "FROM x\nRUN ",
-        "bash -c ",
-        "shift\n",
-        "é",
-    ]);
+    let long =
+        ["https://h/a.pt", "$(basename ", "for A in ", "while read A; ", "case $A in ", "FROM x\nRUN "];
+    let short = [
+        "wget ", "curl -o ", "-P ", "$", "${", "}", "$(", ")", "\"", "'", "`", "\\", "\n", " ", ";", "&&",
+        "|", "A=", "A=(", "A+=(", "$A", "${A[@]}", "${A:-", "${A##*/", "${A%%|*", "${@:2}", "do ", "done\n",
+        "if ", "then ", "else ", "fi\n", "esac\n", ";;", "f() {", "f ", "(", "<<E\n", "E\n", "<<<", ">",
+        "2>", "[[ ", "]]", "cd ", "#", "bash -c ", "shift\n", "é",
+    ];
+    let pieces = select([&long[..], &short].concat());
     prop::collection::vec(pieces, 0..40).prop_map(|pieces| format!("#!/bin/sh\n{}", pieces.concat()))
 }
 

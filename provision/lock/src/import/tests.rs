@@ -69,51 +69,27 @@ fn an_unreadable_list_is_an_error_with_the_expected_format() {
 
 #[test]
 fn an_invalid_line_is_listed_and_the_others_are_used() {
-    let short = format!("{SHA}  x\n{}  y\n", &SHA[1..]);
+    let (odd, short) = (format!("{SHA}  x\n{SHA}\n{SHA}  z\n"), format!("{SHA}  x\n{}  y\n", &SHA[1..]));
+    let nonsense = "https://h/x\n out=x\n nonsense\nhttps://h/y\n out=y\n";
+    let checksum = "https://h/x\n out=x\n checksum=sha-256=12\nhttps://h/y\n";
+    let no_value = "3: not understood: an option has the form NAME=VALUE; its file is left out";
+    let no_digest = "3: x: its checksum is invalid and not used: a SHA-256 has 64 hex digits, this has 2";
+    let (three, columns) =
+        ("https://h/x a\n\nhttps://h/y b c\nhttps://h/z c\n", "not understood: the line has");
     for (text, format, used, said) in [
-        (
-            " out=x\nhttps://h/y\n",
-            Format::Aria2,
-            1,
-            "list:1: not understood: an option precedes the first URL",
-        ),
-        (
-            "https://h/x\n out=x\n nonsense\nhttps://h/y\n out=y\n",
-            Format::Aria2,
-            1,
-            "list:3: not understood: an option has the form NAME=VALUE; its file is left out",
-        ),
-        (
-            "https://h/x\n out=x\n checksum=sha-256=12\nhttps://h/y\n",
-            Format::Aria2,
-            1,
-            "list:3: x: its checksum is invalid and not used: a SHA-256 has 64 hex digits, this has 2",
-        ),
-        (
-            "https://h/x a\n\nhttps://h/y b c\nhttps://h/z c\n",
-            Format::Pget,
-            2,
-            "list:3: not understood: the line has 3 columns",
-        ),
-        (
-            "https://h/x https://h/y\nhttps://h/z\n",
-            Format::Pget,
-            1,
-            "list:1: not understood: the line has 2 columns",
-        ),
-        ("a line of prose\nhttps://h/z\n", Format::Urls, 1, "list:1: not understood: the line has 4 columns"),
-        (
-            &format!("{SHA}  x\n{SHA}\n{SHA}  z\n"),
-            Format::Sha256sum,
-            2,
-            "list:2: not understood: not a line of sha256sum output",
-        ),
-        (&short, Format::Sha256sum, 1, "list:2: not understood: a SHA-256 has 64 hex digits, this has 63"),
+        (" out=x\nhttps://h/y\n", Format::Aria2, 1, "1: not understood: an option precedes the first URL"),
+        (nonsense, Format::Aria2, 1, no_value),
+        (checksum, Format::Aria2, 1, no_digest),
+        (three, Format::Pget, 2, &format!("3: {columns} 3 columns")),
+        ("https://h/x https://h/y\nhttps://h/z\n", Format::Pget, 1, &format!("1: {columns} 2 columns")),
+        ("a line of prose\nhttps://h/z\n", Format::Urls, 1, &format!("1: {columns} 4 columns")),
+        (&odd, Format::Sha256sum, 2, "2: not understood: not a line of sha256sum output"),
+        (&short, Format::Sha256sum, 1, "2: not understood: a SHA-256 has 64 hex digits, this has 63"),
     ] {
         let list = list("list", text);
         assert_eq!((list.format, list.models.len() + list.sums.len()), (format, used), "{text}");
-        let found: Vec<String> = list.unused.iter().map(ToString::to_string).collect();
-        assert!(found.len() == 1 && found[0].starts_with(said), "{text}: {found:#?}");
+        let [found] = &list.unused[..] else { panic!("{text}: {:#?}", list.unused) };
+        assert!(found.to_string().starts_with(&format!("list:{said}")), "{text}: {found}");
     }
 }
 

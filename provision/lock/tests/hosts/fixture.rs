@@ -11,11 +11,13 @@ use provision_core::lockfile::Lockfile;
 use provision_core::lockfile::TakenPaths;
 use provision_http::metadata::{OnWait, Wait};
 use provision_http::{ClientConfig, Credential, HttpClient};
+use provision_lock::check::{Verdict, check};
 use provision_lock::digest_reader::DigestReader;
 use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
 use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError};
 use provision_lock::resolve::{Found, Kind, ResolveError, Resolver};
+use provision_testbed::hosts::civitai::{File, Version};
 use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
 
@@ -108,19 +110,54 @@ impl Fixture {
         (error.kind(), error.to_string())
     }
 
-    pub(crate) fn assert_refused(&self, source: &str, expected: Kind, says: &[&str]) {
+    /// The message of a refused source.
+    pub(crate) fn assert_refused(&self, source: &str, expected: Kind, says: &[&str]) -> String {
         let (kind, said) = self.refused(source);
         assert_eq!(kind, expected, "{said}");
         for text in says {
             assert!(said.contains(text), "{text}: {said}");
         }
+        said
     }
 
     /// The Hub with `o/r`, which has one small file, `vae/a.safetensors`.
     pub(crate) fn small_hub(&self) -> Hub {
+        self.hub_with(&Content::generated(1, 10)).0
+    }
+
+    /// The Hub with `o/r`, which has the file `vae/a.safetensors`, and the commit.
+    pub(crate) fn hub_with(&self, content: &Content) -> (Hub, String) {
         let hub = Hub::mount(&self.site, &self.store);
-        hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
-        hub
+        let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", content.clone())]);
+        (hub, commit)
+    }
+
+    /// The entry of a source with one file.
+    pub(crate) fn entry(&self, source: &str) -> Entry {
+        self.build(&add_request(source)).unwrap_or_else(|error| panic!("{source}: {error}")).remove(0)
+    }
+
+    /// The verdict for each URL of an entry.
+    pub(crate) fn check(&self, entry: &Entry) -> Vec<Verdict> {
+        let lock = lock_of(std::slice::from_ref(entry));
+        block_on(check(&self.resolver(), &lock.models()[0]))
+    }
+
+    /// A resolver whose first wait ends what makes it wait.
+    pub(crate) fn resolver_that_waits(&self, end: impl Fn() + Send + Sync + 'static) -> Resolver {
+        let waits = self.waits.clone();
+        let on_wait: OnWait = Arc::new(move |wait| {
+            waits.lock().unwrap().push(wait.clone());
+            end();
+        });
+        Resolver::new(&self.origin(), Self::retry(), on_wait)
+    }
+
+    /// One wait was requested by the host, for at least a second.
+    pub(crate) fn assert_waited(&self) {
+        let waits = self.waits.lock().unwrap();
+        let [wait] = &waits[..] else { panic!("{waits:?}") };
+        assert!(wait.is_requested && wait.wait >= Duration::from_secs(1), "{wait:?}");
     }
 
     pub(crate) fn build(&self, request: &AddRequest) -> Result<Vec<Entry>, EntryError> {
@@ -130,6 +167,18 @@ impl Fixture {
     pub(crate) fn requests_to(&self, part: &str) -> usize {
         self.site.requests().iter().filter(|request| request.path.contains(part)).count()
     }
+}
+
+/// A version on Civitai with these files, each with name, content and precision.
+pub(crate) fn civitai_version(files: &[(&str, &Content, &str)], token: Option<&str>) -> Version {
+    let file = |(name, content, precision): &(&str, &Content, &str)| File {
+        name: (*name).to_owned(),
+        content: (*content).clone(),
+        precision: Some((*precision).to_owned()),
+        is_hashed: true,
+    };
+    let files = files.iter().map(file).collect();
+    Version { kind: "LORA".to_owned(), name: "A style".to_owned(), files, token: token.map(str::to_owned) }
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

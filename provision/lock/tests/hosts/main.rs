@@ -7,27 +7,24 @@ mod reading;
 mod refusals;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::event::Silent;
-use provision_core::lockfile::Model;
-use provision_http::metadata::OnWait;
-use provision_lock::check::{Verdict, check};
+use provision_lock::check::Verdict;
 use provision_lock::digest_reader::DigestReader;
 use provision_lock::entry::Entry;
 use provision_lock::entry_builder::{AddRequest, EntryError, Followed};
-use provision_lock::resolve::{Kind, Resolver};
+use provision_lock::resolve::Kind;
 use provision_lock::source::Source;
-use provision_testbed::hosts::civitai::{Civitai, File, Version};
+use provision_testbed::hosts::civitai::Civitai;
 use provision_testbed::hosts::github::{GitHub, Limit};
 use provision_testbed::hosts::hub::Hub;
 use provision_testbed::hosts::modelscope::ModelScope;
 use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{Content, Fault, When};
 
-use crate::fixture::{Fixture, add_request, block_on, fetch, lock_of, sha};
+use crate::fixture::{Fixture, add_request, block_on, civitai_version, fetch, sha};
 
 #[test]
 fn the_hubs_tree_is_requested_once_and_redirects_agree() {
@@ -85,9 +82,8 @@ fn a_missing_hub_file_is_an_error_with_the_known_files() {
 #[test]
 fn a_disagreement_of_tree_and_redirect_is_an_error() {
     let fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
     let (content, other) = (Content::generated(1, 1000), Content::generated(2, 1000));
-    let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", content.clone())]);
+    let (_, commit) = fixture.hub_with(&content);
     let path = format!("/o/r/resolve/{commit}/vae/a.safetensors");
     let misled = |headers: Vec<(&str, String)>| {
         fixture.site.clear_faults(&path);
@@ -95,9 +91,8 @@ fn a_disagreement_of_tree_and_redirect_is_an_error() {
         fixture.site.inject(&path, Fault::Headers(headers));
     };
     misled(vec![("X-Linked-Etag", format!("\"{}\"", other.sha256_hex()))]);
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert_eq!(kind, Kind::Differs);
-    assert!(said.contains(&content.sha256_hex()) && said.contains(&other.sha256_hex()), "{said}");
+    let digests = [content.sha256_hex(), other.sha256_hex()];
+    fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Differs, &[&digests[0], &digests[1]]);
     misled(vec![("X-Linked-Size", "999".to_owned())]);
     fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Differs, &["999", "1000"]);
     misled(vec![("X-Repo-Commit", "0".repeat(40))]);
@@ -113,8 +108,7 @@ fn a_gated_repository_needs_a_token_and_its_licence() {
     let page = fixture.site.url("/o/r");
     fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Refused, &["HF_TOKEN", &page]);
     fixture.token = Some("hf_other");
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Refused && said.contains("licence") && said.contains(&page), "{said}");
+    let said = fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Refused, &["licence", &page]);
     assert!(!said.contains("hf_other"), "{said}");
     fixture.token = Some("hf_good");
     fixture.one("hf:o/r/vae/a.safetensors");
@@ -132,16 +126,9 @@ fn a_rate_limit_is_waited_out_and_reported() {
     let fixture = Fixture::new();
     let hub = fixture.small_hub();
     hub.limit_resolvers(0, 1);
-    let (limited, waits) = (hub.clone(), fixture.waits.clone());
-    let on_wait: OnWait = Arc::new(move |wait| {
-        waits.lock().unwrap().push(wait.clone());
-        limited.unlimit();
-    });
-    let resolver = Resolver::new(&fixture.origin(), Fixture::retry(), on_wait);
+    let resolver = fixture.resolver_that_waits(move || hub.unlimit());
     block_on(resolver.resolve(&"hf:o/r/vae/a.safetensors".parse().unwrap())).unwrap();
-    let waits = fixture.waits.lock().unwrap();
-    assert_eq!(waits.len(), 1);
-    assert!(waits[0].is_requested && waits[0].wait >= Duration::from_secs(1), "{waits:?}");
+    fixture.assert_waited();
 }
 
 #[test]
@@ -154,18 +141,17 @@ fn a_file_without_a_digest_is_downloaded_once() {
     fixture.site.put("/files/vae/y.safetensors", plain.clone());
     // The read is interrupted midway and then resumed.
     fixture.site.inject("/files/vae/y.safetensors", Fault::CutBody(1_000_000).when(When::Nth(1)));
-    let small = fixture.build(&add_request("hf:o/r/configs/x.json")).unwrap();
-    assert_eq!(small[0].sha256, Sha256::of(text.as_bytes()));
-    assert!(small[0].url.as_url().path().contains(&commit));
-    let large = fixture.build(&add_request(&fixture.site.url("/files/vae/y.safetensors"))).unwrap();
-    assert_eq!((large[0].path.as_str(), large[0].sha256), ("vae/y.safetensors", sha(&plain)));
-    assert_eq!(large[0].source, None);
+    let small = fixture.entry("hf:o/r/configs/x.json");
+    assert_eq!(small.sha256, Sha256::of(text.as_bytes()));
+    assert!(small.url.as_url().path().contains(&commit));
+    let large = fixture.entry(&fixture.site.url("/files/vae/y.safetensors"));
+    assert_eq!((large.path.as_str(), large.sha256), ("vae/y.safetensors", sha(&plain)));
+    assert_eq!(large.source, None);
     let sent = fixture.site.counters().path("/files/vae/y.safetensors").body_bytes;
     assert!(sent < plain.size() + 300_000, "{sent}: what came before the break was kept");
 
     let requests = (fixture.site.counters().requests, fixture.store.counters().requests);
-    let entries: Vec<Entry> = small.into_iter().chain(large).collect();
-    fetch(&fixture, &entries);
+    fetch(&fixture, &[small, large]);
     let again = (fixture.site.counters().requests, fixture.store.counters().requests);
     assert_eq!(again, requests, "the fetch made no request");
     let installed = std::fs::read(fixture.destination().join("vae/y.safetensors")).unwrap();
@@ -192,8 +178,8 @@ fn an_interrupted_read_is_resumed_by_the_next_command() {
     drop(builder);
     fixture.site.clear_faults("/vae/y.bin");
     let before = fixture.site.counters().path("/vae/y.bin").body_bytes;
-    let entries = fixture.build(&add_request(&url)).unwrap();
-    assert_eq!(entries[0].sha256, sha(&content));
+    let entry = fixture.entry(&url);
+    assert_eq!(entry.sha256, sha(&content));
     let rest = fixture.site.counters().path("/vae/y.bin").body_bytes - before;
     assert!(rest < content.size() - 800_000, "{rest}: it went on where it was");
 }
@@ -207,7 +193,7 @@ fn bytes_of_two_versions_never_share_a_digest() {
     fixture.site.put("/vae/y.bin", old.clone());
     fixture.site.set_etag("/vae/y.bin", "W/\"weak\"");
     fixture.site.inject("/vae/y.bin", Fault::CutBody(1_000_000).when(When::Nth(1)));
-    assert_eq!(fixture.build(&add_request(&url)).unwrap()[0].sha256, sha(&old));
+    assert_eq!(fixture.entry(&url).sha256, sha(&old));
     let ranges: Vec<_> = fixture.site.requests().iter().map(|request| request.range.clone()).collect();
     assert_eq!(ranges, [Some("bytes=0-0".to_owned()), None, None]);
 
@@ -222,7 +208,7 @@ fn bytes_of_two_versions_never_share_a_digest() {
         number == 1
     });
     fixture.site.inject("/vae/y.bin", Fault::CutBody(1_000_000).when(replace));
-    assert_eq!(fixture.build(&add_request(&url)).unwrap()[0].sha256, sha(&new));
+    assert_eq!(fixture.entry(&url).sha256, sha(&new));
 }
 
 #[test]
@@ -243,22 +229,18 @@ fn a_hub_like_redirect_or_given_digest_is_accepted() {
     let fixture = Fixture::new();
     let content = Content::generated(1, 400_000);
     // The same origin under another port has no Hub URL, but answers like the Hub.
-    Hub::mount(&fixture.site, &fixture.store).commit(
-        "o/r",
-        "main",
-        &[("vae/a.safetensors", content.clone())],
-    );
+    fixture.hub_with(&content);
     let url = fixture.site.url("/o/r/resolve/main/vae/a.safetensors");
-    let entries = fixture.build(&add_request(&url)).unwrap();
-    assert_eq!((entries[0].sha256, entries[0].size), (sha(&content), content.size()));
-    assert_eq!(entries[0].url.as_url().as_str(), url);
+    let entry = fixture.entry(&url);
+    assert_eq!((entry.sha256, entry.size), (sha(&content), content.size()));
+    assert_eq!(entry.url.as_url().as_str(), url);
     assert!(!fixture.destination().exists(), "nothing had to be read");
 
     fixture.site.put("/x/loras/b.safetensors", content.clone());
     let mut given = add_request(&fixture.site.url("/x/loras/b.safetensors"));
     given.sha256 = Some(sha(&content));
-    let entries = fixture.build(&given).unwrap();
-    assert_eq!((entries[0].sha256, entries[0].size), (sha(&content), content.size()));
+    let entry = fixture.build(&given).unwrap().remove(0);
+    assert_eq!((entry.sha256, entry.size), (sha(&content), content.size()));
     assert!(!fixture.destination().exists());
     let mut wrong = add_request(&url);
     wrong.sha256 = Some(Sha256::of(b"another"));
@@ -283,8 +265,8 @@ fn an_expiring_url_is_refused_unless_allowed() {
     assert!(matches!(fixture.build(&mirrored), Err(EntryError::Expiring { .. })));
     let mut builder = fixture.builder();
     builder.allow_expiring = true;
-    let entries = block_on(builder.build(&add_request(&url))).unwrap();
-    assert_eq!(entries[0].sha256, sha(&content));
+    let entry = block_on(builder.build(&add_request(&url))).unwrap().remove(0);
+    assert_eq!(entry.sha256, sha(&content));
 }
 
 #[test]
@@ -299,15 +281,14 @@ fn an_unknown_place_is_an_error_before_any_request() {
 fn a_mirror_must_have_the_same_bytes() {
     let fixture = Fixture::new();
     let (content, other) = (Content::generated(1, 1000), Content::generated(2, 1000));
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", content.clone())]);
+    let (hub, commit) = fixture.hub_with(&content);
     hub.commit("o/s", "main", &[("vae/a.safetensors", content.clone())]);
     hub.commit("o/t", "main", &[("vae/a.safetensors", other.clone())]);
     let mut with = add_request("hf:o/r/vae/a.safetensors");
     with.mirrors = vec!["hf:o/s/vae/a.safetensors".parse().unwrap()];
-    let entries = fixture.build(&with).unwrap();
-    assert!(entries[0].url.as_url().path().contains(&commit));
-    let mirror = entries[0].mirrors[0].as_url().path();
+    let entry = fixture.build(&with).unwrap().remove(0);
+    assert!(entry.url.as_url().path().contains(&commit));
+    let mirror = entry.mirrors[0].as_url().path();
     assert!(mirror.starts_with("/o/s/resolve/") && !mirror.contains("main"), "{mirror}");
     with.mirrors = vec!["hf:o/t/vae/a.safetensors".parse().unwrap()];
     assert_eq!(fixture.build(&with).unwrap_err().kind(), Some(Kind::Differs));
@@ -323,8 +304,7 @@ fn a_mirror_must_have_the_same_bytes() {
 fn fault_113_a_lists_bad_mirror_costs_no_entry() {
     let fixture = Fixture::new();
     let (content, other) = (Content::generated(1, 1000), Content::generated(2, 1000));
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    hub.commit("o/r", "main", &[("vae/a.safetensors", content.clone())]);
+    let (hub, _) = fixture.hub_with(&content);
     hub.commit("o/s", "main", &[("vae/a.safetensors", content.clone())]);
     hub.commit("o/t", "main", &[("vae/a.safetensors", other)]);
     fixture.site.put("/plain/vae/a.safetensors", content);
@@ -348,29 +328,20 @@ fn civitai_declares_digest_type_and_name_but_not_the_size() {
     let mut fixture = Fixture::new();
     let civitai = Civitai::mount(&fixture.site, &fixture.store);
     let (full, half) = (Content::generated(1, 3333), Content::generated(2, 1500));
-    let file = |name: &str, content: &Content, precision: &str, is_hashed| File {
-        name: name.to_owned(),
-        content: content.clone(),
-        precision: Some(precision.to_owned()),
-        is_hashed,
-    };
-    let version = |token: Option<&str>, is_hashed| Version {
-        kind: "LORA".to_owned(),
-        name: "A style".to_owned(),
-        files: vec![
-            file("a.safetensors", &full, "fp32", is_hashed),
-            file("b.safetensors", &half, "fp16", true),
-        ],
-        token: token.map(str::to_owned),
+    let version = |token, is_hashed| {
+        let files = [("a.safetensors", &full, "fp32"), ("b.safetensors", &half, "fp16")];
+        let mut version = civitai_version(&files, token);
+        version.files[0].is_hashed = is_hashed;
+        version
     };
     civitai.publish(42, version(None, true));
-    let entries = fixture.build(&add_request("civitai:42")).unwrap();
-    assert_eq!(entries[0].path.as_str(), "loras/a.safetensors");
-    assert_eq!((entries[0].sha256, entries[0].size), (sha(&full), 3333));
-    assert_eq!(entries[0].url.as_url().as_str(), "https://civitai.com/api/download/models/42");
-    assert_eq!(entries[0].source, None, "a version is never given out again");
-    let entries = fixture.build(&add_request("civitai:42?fp=fp16")).unwrap();
-    assert_eq!((entries[0].path.as_str(), entries[0].size), ("loras/b.safetensors", 1500));
+    let entry = fixture.entry("civitai:42");
+    assert_eq!(entry.path.as_str(), "loras/a.safetensors");
+    assert_eq!((entry.sha256, entry.size), (sha(&full), 3333));
+    assert_eq!(entry.url.as_url().as_str(), "https://civitai.com/api/download/models/42");
+    assert_eq!(entry.source, None, "a version is never given out again");
+    let entry = fixture.entry("civitai:42?fp=fp16");
+    assert_eq!((entry.path.as_str(), entry.size), ("loras/b.safetensors", 1500));
     assert!(!fixture.destination().exists());
 
     civitai.publish(42, version(Some("civ"), true));
@@ -379,10 +350,9 @@ fn civitai_declares_digest_type_and_name_but_not_the_size() {
     fixture.one("civitai:42");
     // Not hashed by the site yet, so it is read.
     civitai.publish(43, version(Some("civ"), false));
-    let entries = fixture.build(&add_request("civitai:43")).unwrap();
-    assert_eq!(entries[0].sha256, sha(&full));
-    let (kind, _) = fixture.refused("civitai:44");
-    assert_eq!(kind, Kind::Gone);
+    let entry = fixture.entry("civitai:43");
+    assert_eq!(entry.sha256, sha(&full));
+    fixture.assert_refused("civitai:44", Kind::Gone, &[]);
 }
 
 #[test]
@@ -390,17 +360,10 @@ fn fault_114_a_file_id_chooses_a_versions_file() {
     let fixture = Fixture::new();
     let civitai = Civitai::mount(&fixture.site, &fixture.store);
     let contents = [Content::generated(1, 3333), Content::generated(2, 3333)];
-    let file = |(name, content): (&str, &Content)| File {
-        name: name.to_owned(),
-        content: content.clone(),
-        precision: Some("fp16".to_owned()),
-        is_hashed: true,
-    };
-    let files = ["a.safetensors", "b.safetensors"].into_iter().zip(&contents).map(file).collect();
-    let version = Version { kind: "LORA".to_owned(), name: "A style".to_owned(), files, token: None };
-    civitai.publish(140, version);
+    let files = [("a.safetensors", &contents[0], "fp16"), ("b.safetensors", &contents[1], "fp16")];
+    civitai.publish(140, civitai_version(&files, None));
     let url = |id: u64| format!("https://civitai.com/api/download/models/140?fileId={id}");
-    let entries = [14_000, 14_001].map(|id| fixture.build(&add_request(&url(id))).unwrap().remove(0));
+    let entries = [14_000, 14_001].map(|id| fixture.entry(&url(id)));
     for (entry, (id, content)) in entries.iter().zip([(14_000, &contents[0]), (14_001, &contents[1])]) {
         assert_eq!((entry.sha256, entry.url.as_url().as_str()), (sha(content), &*url(id)));
     }
@@ -413,17 +376,15 @@ fn fault_114_a_file_id_chooses_a_versions_file() {
         "https://civitai.red/models/14/a-style?modelVersionId=140&fileId=14001",
         "https://www.civitai.red/api/download/models/140?fileId=14001&token=t",
     ] {
-        let entry = fixture.build(&add_request(way)).unwrap().remove(0);
+        let entry = fixture.entry(way);
         assert_eq!((entry.sha256, entry.url.as_url().as_str()), (sha(&contents[1]), &*url(14_001)), "{way}");
     }
     let followed =
         |entry: &Entry| block_on(fixture.builder().ask_again(entry, &Source::of_url(&entry.url), true));
     assert!(matches!(followed(&entries[1]), Ok(Followed::Unchanged)));
-    let lock = lock_of(&entries[1..]);
-    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
+    let verdicts = fixture.check(&entries[1]);
     assert!(matches!(verdicts[0], Verdict::Right), "{}", verdicts[0]);
-    let (kind, said) = fixture.refused(&url(2));
-    assert!(kind == Kind::Gone && said.contains("a.safetensors"), "{said}");
+    fixture.assert_refused(&url(2), Kind::Gone, &["a.safetensors"]);
 }
 
 #[test]
@@ -442,8 +403,8 @@ fn github_declares_the_digest_and_an_old_asset_is_read() {
     assert_eq!(newest.followed().as_deref(), Some("github:o/r/x.onnx"));
     let mut old = add_request("github:o/r@v1/old.onnx");
     old.explicit = Some("upscale_models/".to_owned());
-    let entries = fixture.build(&old).unwrap();
-    assert_eq!((entries[0].path.as_str(), entries[0].sha256), ("upscale_models/old.onnx", sha(&content)));
+    let entry = fixture.build(&old).unwrap().remove(0);
+    assert_eq!((entry.path.as_str(), entry.sha256), ("upscale_models/old.onnx", sha(&content)));
     fixture.assert_refused("github:o/r@v1/typo", Kind::Gone, &["\"x.onnx\""]);
 
     github.hide("o/r", "ghp");
@@ -486,11 +447,6 @@ fn a_registrys_blob_is_its_digest() {
     fixture.assert_refused(&source.replace(&digest[7..15], "00000000"), Kind::Gone, &["no such blob"]);
 }
 
-/// The verdict for `model`'s first URL.
-fn verdict(fixture: &Fixture, model: &Model) -> Verdict {
-    block_on(check(&fixture.resolver(), model)).into_iter().next().unwrap()
-}
-
 #[test]
 fn an_update_follows_a_branch_and_keeps_pinned_entries() {
     let fixture = Fixture::new();
@@ -499,8 +455,8 @@ fn an_update_follows_a_branch_and_keeps_pinned_entries() {
     let small = Content::bytes("{}");
     let files = [("vae/a.safetensors", old.clone()), ("configs/c.json", small)];
     let before = hub.commit("o/r", "main", &files);
-    let entry = fixture.build(&add_request("hf:o/r@main/vae/a.safetensors")).unwrap().remove(0);
-    let config = fixture.build(&add_request("hf:o/r@main/configs/c.json")).unwrap().remove(0);
+    let entry = fixture.entry("hf:o/r@main/vae/a.safetensors");
+    let config = fixture.entry("hf:o/r@main/configs/c.json");
     let followed: Source = entry.source.as_deref().unwrap().parse().unwrap();
     assert_eq!(followed.to_string(), "hf:o/r@main/vae/a.safetensors");
     assert!(block_on(fixture.builder().follow(&entry, &followed, false)).unwrap().is_none(), "nothing moved");
@@ -515,37 +471,33 @@ fn an_update_follows_a_branch_and_keeps_pinned_entries() {
     assert!(entry.url.as_url().path().contains(&before) && now.url.as_url().path().contains(&after));
     assert_eq!(now.source, entry.source);
     // The old commit still serves the old bytes.
-    let lock = lock_of(std::slice::from_ref(&entry));
-    assert!(matches!(verdict(&fixture, &lock.models()[0]), Verdict::Right));
+    assert!(matches!(fixture.check(&entry)[0], Verdict::Right));
 }
 
 #[test]
 fn a_check_distinguishes_replaced_gone_and_refused() {
     let fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
     let (content, other) = (Content::generated(1, 1000), Content::generated(2, 1000));
-    hub.commit("o/r", "main", &[("vae/a.safetensors", content.clone())]);
-    let mut entry = fixture.build(&add_request("hf:o/r/vae/a.safetensors")).unwrap().remove(0);
+    let (hub, _) = fixture.hub_with(&content);
+    let mut entry = fixture.entry("hf:o/r/vae/a.safetensors");
     // A branch's URL, as people write it, and a mirror without a digest.
     entry.url = "https://huggingface.co/o/r/resolve/main/vae/a.safetensors".parse().unwrap();
     fixture.site.put("/mirror/a", content.clone());
     entry.mirrors = vec![fixture.site.url("/mirror/a").parse().unwrap()];
-    let lock = lock_of(&[entry]);
-    let model = &lock.models()[0];
-    let verdicts = block_on(check(&fixture.resolver(), model));
+    let verdicts = fixture.check(&entry);
     assert!(matches!(verdicts[..], [Verdict::Right, Verdict::SizeOnly]), "{verdicts:?}");
 
     hub.commit("o/r", "main", &[("vae/a.safetensors", other.clone())]);
-    let replaced = verdict(&fixture, model);
+    let replaced = &fixture.check(&entry)[0];
     assert_eq!(replaced.kind(), Some(Kind::Differs));
     let said = replaced.to_string();
     assert!(said.contains(&content.sha256_hex()) && said.contains(&other.sha256_hex()), "{said}");
     hub.remove("o/r", "main", "vae/a.safetensors");
-    assert_eq!(verdict(&fixture, model).kind(), Some(Kind::Gone));
+    assert_eq!(fixture.check(&entry)[0].kind(), Some(Kind::Gone));
     hub.hide("o/r", "hf_good");
-    assert_eq!(verdict(&fixture, model).kind(), Some(Kind::Refused));
+    assert_eq!(fixture.check(&entry)[0].kind(), Some(Kind::Refused));
     fixture.site.put("/mirror/a", Content::generated(1, 999));
-    let verdicts = block_on(check(&fixture.resolver(), model));
+    let verdicts = fixture.check(&entry);
     assert_eq!(verdicts[1].kind(), Some(Kind::Differs), "{verdicts:?}");
     assert!(!fixture.destination().exists());
 }

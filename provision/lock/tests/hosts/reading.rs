@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use provision_core::event::Silent;
 use provision_engine::unpinned::CacheLimit;
 use provision_lock::digest_reader::{DigestReader, ReadCache};
-use provision_lock::entry_builder::EntryError;
+use provision_lock::entry_builder::{AddRequest, EntryError};
 use provision_lock::resolve::Kind;
 use provision_testbed::hosts::github::GitHub;
 use provision_testbed::{Content, Fault, When};
@@ -15,9 +15,21 @@ use crate::fixture::{Fixture, add_request, block_on, fetch, sha};
 
 const PATH: &str = "/vae/y.bin";
 
+/// A host with this file at [`PATH`].
+fn serving(content: &Content) -> Fixture {
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, content.clone());
+    fixture
+}
+
+/// The request of `lock add` for the file at [`PATH`].
+fn request_of(fixture: &Fixture) -> AddRequest {
+    add_request(&fixture.site.url(PATH))
+}
+
 /// The result of `lock add` for the file at [`PATH`].
 fn add(fixture: &Fixture) -> Result<provision_core::digest::Sha256, EntryError> {
-    fixture.build(&add_request(&fixture.site.url(PATH))).map(|entries| entries[0].sha256)
+    fixture.build(&request_of(fixture)).map(|entries| entries[0].sha256)
 }
 
 fn bytes_sent(fixture: &Fixture) -> u64 {
@@ -32,8 +44,7 @@ fn left(fixture: &Fixture) -> Vec<String> {
 
 /// The file is replaced between two ranges. The new one is read halfway, and then the command ends.
 fn replaced_midway(old: &Content, new: &Content) -> Fixture {
-    let fixture = Fixture::new();
-    fixture.site.put(PATH, old.clone());
+    let fixture = serving(old);
     let (site, replaced) = (fixture.site.control(), new.clone());
     let cut = When::custom(move |_, number| {
         if number == 2 {
@@ -80,16 +91,12 @@ fn a_body_longer_than_declared_is_an_error() {
         Fault::Endless { chunked: true },
         Fault::Endless { chunked: false },
     ] {
-        let fixture = Fixture::new();
-        fixture.site.put(PATH, content.clone());
+        let fixture = serving(&content);
         fixture.site.set_etag(PATH, "\"same\"");
         fixture.site.inject(PATH, fault.clone().when(When::custom(|request, _| request.range.is_none())));
         let error = add(&fixture).unwrap_err();
-        let said = error.to_string();
-        assert!(
-            said.contains("longer than 1.5 MB (1500000 bytes), which the host declared"),
-            "{fault:?}: {said}"
-        );
+        let says = "longer than 1.5 MB (1500000 bytes), which the host declared";
+        assert!(error.to_string().contains(says), "{fault:?}: {error}");
         assert_eq!(error.kind(), Some(Kind::Differs));
         assert_eq!(left(&fixture), Vec::<String>::new(), "nothing that could be taken for the file");
     }
@@ -99,8 +106,7 @@ fn a_body_longer_than_declared_is_an_error() {
 fn a_body_without_a_length_is_read() {
     let content = Content::generated(3, 1_500_000);
     for fault in [Fault::Chunked, Fault::NoLength] {
-        let fixture = Fixture::new();
-        fixture.site.put(PATH, content.clone());
+        let fixture = serving(&content);
         fixture.site.inject(PATH, fault.when(When::custom(|request, _| request.range.is_none())));
         assert_eq!(add(&fixture).unwrap(), sha(&content));
     }
@@ -108,8 +114,7 @@ fn a_body_without_a_length_is_read() {
 
 /// An honest host that never says a length.
 fn without_length(fault: &Fault) -> Fixture {
-    let fixture = Fixture::new();
-    fixture.site.put(PATH, Content::generated(3, 1_500_000));
+    let fixture = serving(&Content::generated(3, 1_500_000));
     fixture.site.inject(PATH, Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, fault.clone()]));
     fixture
 }
@@ -119,7 +124,7 @@ fn a_host_that_says_no_length_is_read_once_and_fetched() {
     let content = Content::generated(3, 1_500_000);
     for fault in [Fault::Chunked, Fault::NoLength] {
         let fixture = without_length(&fault);
-        let entries = fixture.build(&add_request(&fixture.site.url(PATH))).unwrap();
+        let entries = fixture.build(&request_of(&fixture)).unwrap();
         assert_eq!((entries[0].sha256, entries[0].size), (sha(&content), content.size()));
         let sent = bytes_sent(&fixture);
         // The bytes are there already.
@@ -133,8 +138,7 @@ fn a_host_that_says_no_length_is_read_once_and_fetched() {
             [entry]
         };
         fetch(&other, &entries);
-        let lock = crate::fixture::lock_of(&entries);
-        let verdicts = block_on(provision_lock::check::check(&other.resolver(), &lock.models()[0]));
+        let verdicts = other.check(&entries[0]);
         assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
         // Nothing shows a change, so nothing is read.
         let source = entries[0].url.as_url().as_str().parse().unwrap();
@@ -148,7 +152,7 @@ fn a_host_that_says_no_length_is_read_once_and_fetched() {
 fn a_given_digest_is_checked_where_a_host_says_no_length() {
     let content = Content::generated(3, 1_500_000);
     let fixture = without_length(&Fault::Chunked);
-    let mut request = add_request(&fixture.site.url(PATH));
+    let mut request = request_of(&fixture);
     request.sha256 = Some(sha(&content));
     assert_eq!(fixture.build(&request).unwrap()[0].size, content.size());
     request.sha256 = Some(sha(&Content::generated(4, 1)));
@@ -156,7 +160,7 @@ fn a_given_digest_is_checked_where_a_host_says_no_length() {
     assert_eq!(error.kind(), Some(Kind::Differs), "{error}");
     // With a size as well, nothing is read.
     let fixture = without_length(&Fault::Chunked);
-    let mut request = add_request(&fixture.site.url(PATH));
+    let mut request = request_of(&fixture);
     (request.sha256, request.size) = (Some(sha(&content)), Some(content.size()));
     fixture.build(&request).unwrap();
     assert!(left(&fixture).is_empty(), "{:?}", left(&fixture));
@@ -169,7 +173,7 @@ fn a_mirror_of_another_length_is_refused_after_the_read() {
     fixture.site.put("/vae/other.bin", Content::generated(3, 1_500_001));
     fixture.site.put("/vae/same.bin", content);
     for (mirror, is_right) in [("/vae/other.bin", false), ("/vae/same.bin", true)] {
-        let mut request = add_request(&fixture.site.url(PATH));
+        let mut request = request_of(&fixture);
         request.mirrors = vec![fixture.site.url(mirror).parse().unwrap()];
         let built = fixture.build(&request);
         assert_eq!(built.is_ok(), is_right, "{mirror}: {built:?}");
@@ -187,7 +191,7 @@ fn a_stream_without_a_length_or_an_end_stops_at_the_limit() {
     let cache = Some(ReadCache { directory: directory.clone(), limit });
     let mut builder = fixture.builder();
     builder.reader = builder.reader.with_cache(cache);
-    let error = block_on(builder.build(&add_request(&fixture.site.url(PATH)))).unwrap_err();
+    let error = block_on(builder.build(&request_of(&fixture))).unwrap_err();
     let said = error.to_string();
     assert!(said.contains("sends more than 3 MB") && said.contains("nine tenths"), "{said}");
     let kept = walk(directory.as_std_path());
@@ -205,9 +209,8 @@ fn walk(directory: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn a_cut_stream_without_a_length_is_read_again() {
-    let fixture = Fixture::new();
     let content = Content::generated(3, 1_500_000);
-    fixture.site.put(PATH, content.clone());
+    let fixture = serving(&content);
     let honest = Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, Fault::Chunked]);
     fixture.site.inject(PATH, Fault::ChunkedCut(700_000).when(When::custom(|_, number| number == 2)));
     fixture.site.inject(PATH, honest);
@@ -264,8 +267,7 @@ fn a_response_of_another_length_than_the_probe_is_final() {
         ),
         (Fault::WrongTotal(1_500_007), When::RangesNotFromZero),
     ] {
-        let fixture = Fixture::new();
-        fixture.site.put(PATH, content.clone());
+        let fixture = serving(&content);
         fixture.site.inject(PATH, fault.clone().when(when));
         fixture.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
         let error = add(&fixture).unwrap_err();
@@ -290,15 +292,13 @@ fn without_ranges_the_whole_file_is_read_once() {
         Fault::OtherStart { shift: 5 },
         Fault::RangeNotSatisfiable { content_range: None },
     ] {
-        let fixture = Fixture::new();
-        fixture.site.put(PATH, content.clone());
+        let fixture = serving(&content);
         fixture.site.inject(PATH, fault.clone().when(When::RangesNotFromZero));
         fixture.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
         assert_eq!(add(&fixture).unwrap_or_else(|error| panic!("{fault:?}: {error}")), sha(&content));
     }
     // Even if the whole body is cut each time, the read ends, and it leaves no part that cannot be resumed.
-    let fixture = Fixture::new();
-    fixture.site.put(PATH, content.clone());
+    let fixture = serving(&content);
     fixture.site.inject(PATH, Fault::NoContentRange.when(When::RangesNotFromZero));
     fixture.site.inject(PATH, Fault::CutBody(1_000_000).when(When::After(1)));
     let error = add(&fixture).unwrap_err();
@@ -308,8 +308,7 @@ fn without_ranges_the_whole_file_is_read_once() {
 
 #[test]
 fn a_host_that_alternates_versions_is_an_error() {
-    let fixture = Fixture::new();
-    fixture.site.put(PATH, Content::generated(3, 1_500_000));
+    let fixture = serving(&Content::generated(3, 1_500_000));
     // Two servers behind one name, each with its own validator, and every body is cut.
     let other = || Fault::All(vec![Fault::Etag("\"other\"".to_owned()), Fault::CutBody(500_000)]);
     fixture.site.inject(PATH, other().when(When::Every(2)));
@@ -321,9 +320,8 @@ fn a_host_that_alternates_versions_is_an_error() {
 
 #[test]
 fn another_validator_before_the_first_byte_is_no_failure() {
-    let fixture = Fixture::new();
     let content = Content::generated(3, 1_500_000);
-    fixture.site.put(PATH, content.clone());
+    let fixture = serving(&content);
     fixture.site.inject(PATH, Fault::Etag("\"other\"".to_owned()).when(When::After(1)));
     assert_eq!(add(&fixture).unwrap(), sha(&content));
     assert_eq!(fixture.site.counters().requests, 2, "the probe and the file");
@@ -350,12 +348,20 @@ fn a_login_page_of_any_content_type_is_not_digested() {
         assert!(error.to_string().contains("a web page (HTML) came instead"), "{fault:?}: {error}");
         assert_eq!(left(&fixture), Vec::<String>::new());
     }
-    let fixture = Fixture::new();
-    fixture.site.put(PATH, Content::generated(3, 1_500_000));
+    let fixture = serving(&Content::generated(3, 1_500_000));
     fixture.site.inject(PATH, Fault::ContentEncoding("gzip".to_owned()));
     let error = add(&fixture).unwrap_err();
     assert!(error.to_string().contains("sends the body as gzip"), "{error}");
     assert!(bytes_sent(&fixture) <= 1, "one byte was asked for");
+}
+
+/// A release with one asset without a digest, and the request for it.
+fn asset(content: &Content) -> (Fixture, GitHub, AddRequest) {
+    let fixture = Fixture::new();
+    let github = GitHub::mount(&fixture.site, &fixture.store);
+    github.upload("o/r", "v1", "x.onnx", content, false);
+    let request = AddRequest { explicit: Some("vae/".to_owned()), ..add_request("github:o/r@v1/x.onnx") };
+    (fixture, github, request)
 }
 
 /// The storage behind an asset answers a probe with this validator, cuts a body midway, and then sends nothing for the
@@ -372,11 +378,7 @@ fn interrupt_an_asset(fixture: &Fixture, etag: &str) {
 fn an_unchanged_listing_does_not_join_two_versions() {
     let (old, new) = (Content::generated(1, 2_000_000), Content::generated(2, 2_000_000));
     for (first, second) in [("\"one\"", "\"two\""), ("W/\"weak\"", "W/\"weak\""), ("\"one\"", "W/\"weak\"")] {
-        let fixture = Fixture::new();
-        let github = GitHub::mount(&fixture.site, &fixture.store);
-        github.upload("o/r", "v1", "x.onnx", &old, false);
-        let mut request = add_request("github:o/r@v1/x.onnx");
-        request.explicit = Some("vae/".to_owned());
+        let (fixture, _, request) = asset(&old);
         interrupt_an_asset(&fixture, first);
         fixture.build(&request).unwrap_err();
         // The release is unchanged, but the storage has other bytes.
@@ -389,12 +391,7 @@ fn an_unchanged_listing_does_not_join_two_versions() {
 
 #[test]
 fn only_a_named_asset_without_a_digest_is_read_again() {
-    let fixture = Fixture::new();
-    let content = Content::generated(1, 2_000_000);
-    let github = GitHub::mount(&fixture.site, &fixture.store);
-    github.upload("o/r", "v1", "x.onnx", &content, false);
-    let mut request = add_request("github:o/r@v1/x.onnx");
-    request.explicit = Some("vae/".to_owned());
+    let (fixture, github, request) = asset(&Content::generated(1, 2_000_000));
     let entry = fixture.build(&request).unwrap().remove(0);
     fetch(&fixture, std::slice::from_ref(&entry));
     let installed = left(&fixture);
@@ -413,13 +410,12 @@ fn only_a_named_asset_without_a_digest_is_read_again() {
 
 #[test]
 fn an_empty_file_needs_a_given_digest() {
-    let fixture = Fixture::new();
-    fixture.site.put(PATH, Content::bytes(""));
+    let fixture = serving(&Content::bytes(""));
     let error = add(&fixture).unwrap_err();
     let said = error.to_string();
     assert!(said.contains("0 bytes") && said.contains("--sha256 e3b0c442"), "{said}");
     assert_eq!(error.kind(), Some(Kind::Unreachable));
-    let mut given = add_request(&fixture.site.url(PATH));
+    let mut given = request_of(&fixture);
     given.sha256 = Some(provision_core::digest::Sha256::of(b""));
     assert_eq!(fixture.build(&given).unwrap()[0].size, 0);
 }
@@ -428,11 +424,7 @@ fn an_empty_file_needs_a_given_digest() {
 fn an_asset_is_resumed_until_it_is_replaced() {
     let (old, new) = (Content::generated(1, 2_000_000), Content::generated(2, 2_000_000));
     for is_replaced in [false, true] {
-        let fixture = Fixture::new();
-        let github = GitHub::mount(&fixture.site, &fixture.store);
-        github.upload("o/r", "v1", "x.onnx", &old, false);
-        let mut request = add_request("github:o/r@v1/x.onnx");
-        request.explicit = Some("vae/".to_owned());
+        let (fixture, github, request) = asset(&old);
         // The storage's own validator carries no information.
         interrupt_an_asset(&fixture, "\"same\"");
         fixture.build(&request).unwrap_err();
@@ -449,9 +441,8 @@ fn an_asset_is_resumed_until_it_is_replaced() {
 
 #[test]
 fn an_interruption_at_the_last_byte_costs_only_that_byte() {
-    let fixture = Fixture::new();
     let content = Content::generated(3, 1_500_000);
-    fixture.site.put(PATH, content.clone());
+    let fixture = serving(&content);
     fixture.site.inject(PATH, Fault::CutBody(1_499_999).when(When::Nth(1)));
     assert_eq!(add(&fixture).unwrap(), sha(&content));
     assert_eq!(bytes_sent(&fixture), content.size() + 1, "and the probe's one");
@@ -474,8 +465,7 @@ fn read(fixture: &Fixture, reader: &mut DigestReader) {
 
 #[test]
 fn a_cache_that_cannot_be_used_is_unlocked_at_once() {
-    let fixture = Fixture::new();
-    fixture.site.put(PATH, Content::generated(3, 2_000_000));
+    let fixture = serving(&Content::generated(3, 2_000_000));
     let (mut reader, directory) = reader(&fixture, None);
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(directory.join("sha256"), "").unwrap();
@@ -491,8 +481,7 @@ fn a_cache_that_cannot_be_used_is_unlocked_at_once() {
 #[test]
 fn a_limit_that_was_not_asked_for_removes_nothing() {
     for evicts in [false, true] {
-        let fixture = Fixture::new();
-        fixture.site.put(PATH, Content::generated(3, 2_000_000));
+        let fixture = serving(&Content::generated(3, 2_000_000));
         let (mut reader, directory) = reader(&fixture, Some(CacheLimit { bytes: 3_000_000, evicts }));
         // An object that a fetch stored.
         let object = directory.join("sha256/00").join("0".repeat(64));

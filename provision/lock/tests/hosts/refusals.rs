@@ -1,48 +1,36 @@
 //! Refusals, private files and wrong statements of hosts: each has its own kind and message.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use provision_http::metadata::OnWait;
-use provision_lock::check::check;
 use provision_lock::listing::{rows, table};
-use provision_lock::resolve::{Kind, Resolver};
-use provision_testbed::hosts::civitai::{Civitai, File, Version};
+use provision_lock::resolve::Kind;
+use provision_testbed::hosts::civitai::Civitai;
 use provision_testbed::hosts::github::{GitHub, Limit};
-use provision_testbed::hosts::hub::Hub;
 use provision_testbed::hosts::modelscope::ModelScope;
 use provision_testbed::{Content, Fault};
 
-use crate::fixture::{Fixture, add_request, block_on, fetch, lock_of, sha};
+use crate::fixture::{Fixture, add_request, block_on, civitai_version, fetch, lock_of, sha};
 
 #[test]
 fn a_missing_repository_differs_from_a_private_one() {
     let mut fixture = Fixture::new();
     let hub = fixture.small_hub();
-    let entry = fixture.build(&add_request("hf:o/r/vae/a.safetensors")).unwrap().remove(0);
-    let lock = lock_of(&[entry]);
+    let entry = fixture.entry("hf:o/r/vae/a.safetensors");
     // Without a token, both get the same answer.
     for repository in ["o/none", "o/r"] {
         hub.hide("o/r", "hf_owner");
-        let (kind, said) = fixture.refused(&format!("hf:{repository}/vae/a.safetensors"));
-        assert_eq!(kind, Kind::Refused, "{said}");
-        for part in ["no such repository", "private", "HF_TOKEN", repository] {
-            assert!(said.contains(part), "{said}");
-        }
+        let says = ["no such repository", "private", "HF_TOKEN", repository];
+        fixture.assert_refused(&format!("hf:{repository}/vae/a.safetensors"), Kind::Refused, &says);
     }
     fixture.token = Some("hf_other");
-    let (kind, said) = fixture.refused("hf:o/none/vae/a.safetensors");
-    assert_eq!(kind, Kind::Gone, "{said}");
-    assert!(said.contains("gone") && said.contains("scope") && !said.contains("hf_other"), "{said}");
+    let said = fixture.assert_refused("hf:o/none/vae/a.safetensors", Kind::Gone, &["gone", "scope"]);
+    assert!(!said.contains("hf_other"), "{said}");
     // The same for the lock's URL at the commit.
-    let url = lock.models()[0].sources[0].clone();
-    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
-    assert_eq!(verdicts[0].kind(), Some(Kind::Gone), "{url}: {}", verdicts[0]);
+    let verdicts = fixture.check(&entry);
+    assert_eq!(verdicts[0].kind(), Some(Kind::Gone), "{}: {}", entry.url, verdicts[0]);
     let error = fixture.build(&add_request("hf:o/r/vae/a.safetensors")).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Gone));
     // The owner's token can read it.
     fixture.token = Some("hf_owner");
-    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
+    let verdicts = fixture.check(&entry);
     assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
     // An unknown token says nothing about the repository, and the Hub reports that.
     let headers = [
@@ -58,8 +46,7 @@ fn a_missing_repository_differs_from_a_private_one() {
 fn a_host_without_an_answer_has_not_lost_the_file() {
     let fixture = Fixture::new();
     fixture.small_hub();
-    let entry = fixture.build(&add_request("hf:o/r@main/vae/a.safetensors")).unwrap().remove(0);
-    let lock = lock_of(&[entry]);
+    let entry = fixture.entry("hf:o/r@main/vae/a.safetensors");
     for (fault, kind) in [
         (Fault::HangUp, Kind::Unreachable),
         (Fault::status(500), Kind::Unreachable),
@@ -71,7 +58,7 @@ fn a_host_without_an_answer_has_not_lost_the_file() {
         (Fault::status(403), Kind::Refused),
     ] {
         fixture.site.inject("*", fault.clone());
-        let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
+        let verdicts = fixture.check(&entry);
         assert_eq!(verdicts[0].kind(), Some(kind), "{fault:?}: {}", verdicts[0]);
         fixture.site.clear_faults("*");
     }
@@ -84,12 +71,8 @@ fn a_too_long_wait_is_an_error_with_its_end() {
     let limits: [&dyn Fn(); 2] = [&|| hub.limit_api(0, 3600), &|| hub.limit_resolvers(0, 3600)];
     for limit in limits {
         limit();
-        let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-        assert_eq!(kind, Kind::Unreachable, "{said}");
-        assert!(
-            said.contains("answers again at") && said.contains("3600 s") && said.contains("HF_TOKEN"),
-            "{said}"
-        );
+        let says = ["answers again at", "3600 s", "HF_TOKEN"];
+        fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Unreachable, &says);
         hub.unlimit();
     }
     // The same while bytes are read.
@@ -106,8 +89,7 @@ fn a_too_long_wait_is_an_error_with_its_end() {
 #[test]
 fn an_endless_listing_is_an_error() {
     let fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+    let (_, commit) = fixture.hub_with(&Content::generated(1, 10));
     let path = format!("/api/models/o/r/tree/{commit}");
     let next = format!("<{}?recursive=true>; rel=\"next\"", fixture.site.url(&path));
     fixture.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), next)]));
@@ -125,8 +107,7 @@ fn an_endless_listing_is_an_error() {
 fn a_next_page_on_another_host_is_not_requested() {
     let mut fixture = Fixture::new();
     fixture.token = Some("hf_good");
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+    let (_, commit) = fixture.hub_with(&Content::generated(1, 10));
     let path = format!("/api/models/o/r/tree/{commit}");
     let elsewhere = format!("<{}>; rel=\"next\"", fixture.store.url("/tree?cursor=1"));
     fixture.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), elsewhere)]));
@@ -153,30 +134,20 @@ fn another_file_of_a_version_is_detected_by_its_length() {
     let fixture = Fixture::new();
     let civitai = Civitai::mount(&fixture.site, &fixture.store);
     let (full, half) = (Content::generated(1, 333_300), Content::generated(2, 150_000));
-    let file = |name: &str, content: &Content, precision: &str| File {
-        name: name.to_owned(),
-        content: content.clone(),
-        precision: Some(precision.to_owned()),
-        is_hashed: true,
-    };
     let publish = |other: &Content| {
-        let files = vec![file("a.safetensors", &full, "fp32"), file("b.safetensors", other, "fp16")];
-        let version = Version { kind: "LORA".to_owned(), name: "A style".to_owned(), files, token: None };
-        civitai.publish(42, version);
+        let files = [("a.safetensors", &full, "fp32"), ("b.safetensors", other, "fp16")];
+        civitai.publish(42, civitai_version(&files, None));
     };
     publish(&half);
-    let entries = fixture.build(&add_request("civitai:42")).unwrap();
-    assert_eq!((entries[0].sha256, entries[0].size), (sha(&full), full.size()));
+    let entry = fixture.entry("civitai:42");
+    assert_eq!((entry.sha256, entry.size), (sha(&full), full.size()));
     // The site serves the other file.
     fixture.store.put("/elsewhere", half.clone());
     let download = "/api/download/models/42";
     fixture.site.inject(download, Fault::redirect(fixture.store.url("/elsewhere")));
-    let (kind, said) = fixture.refused("civitai:42");
-    assert_eq!(kind, Kind::Differs, "{said}");
-    for part in ["\"a.safetensors\"", "with 333 kB", "has 150 kB (150000 bytes)", "?fp=", "\"b.safetensors\""]
-    {
-        assert!(said.contains(part), "{part}: {said}");
-    }
+    let (listed, found) = ("with 333 kB", "has 150 kB (150000 bytes)");
+    let says = ["\"a.safetensors\"", listed, found, "?fp=", "\"b.safetensors\""];
+    fixture.assert_refused("civitai:42", Kind::Differs, &says);
     fixture.site.clear_faults(download);
     // Two files of one length: the digest could be either's, so the bytes are read.
     let twin = Content::generated(9, full.size());
@@ -184,36 +155,21 @@ fn another_file_of_a_version_is_detected_by_its_length() {
     assert_eq!(fixture.one("civitai:42").sha256, None);
     fixture.store.put("/elsewhere", twin.clone());
     fixture.site.inject(download, Fault::redirect(fixture.store.url("/elsewhere")));
-    assert_eq!(fixture.build(&add_request("civitai:42")).unwrap()[0].sha256, sha(&twin));
+    assert_eq!(fixture.entry("civitai:42").sha256, sha(&twin));
 }
 
 #[test]
 fn early_access_and_a_challenge_blame_no_token() {
     let mut fixture = Fixture::new();
     let civitai = Civitai::mount(&fixture.site, &fixture.store);
-    let file = File {
-        name: "a.safetensors".to_owned(),
-        content: Content::generated(1, 3333),
-        precision: None,
-        is_hashed: true,
-    };
-    let version = Version {
-        kind: "LORA".to_owned(),
-        name: "A style".to_owned(),
-        files: vec![file],
-        token: Some("civ".to_owned()),
-    };
-    civitai.publish(420, version);
+    let files = [("a.safetensors", &Content::generated(1, 3333), "fp32")];
+    civitai.publish(420, civitai_version(&files, Some("civ")));
     civitai.sell_until(420, "2026-12-24T08:00:00.000Z");
     for token in [None, Some("civ")] {
         fixture.token = token;
-        let (kind, said) = fixture.refused("civitai:420");
-        assert_eq!(kind, Kind::Refused, "{said}");
-        for part in
-            ["early access until 2026-12-24", "https://civitai.com/models/42?modelVersionId=420", "or wait"]
-        {
-            assert!(said.contains(part), "{part}: {said}");
-        }
+        let page = "https://civitai.com/models/42?modelVersionId=420";
+        let says = ["early access until 2026-12-24", page, "or wait"];
+        let said = fixture.assert_refused("civitai:420", Kind::Refused, &says);
         assert!(!said.contains("mistyped") && !said.contains("expired"), "{said}");
     }
     let headers = vec![("cf-mitigated".to_owned(), "challenge".to_owned())];
@@ -235,18 +191,10 @@ fn githubs_secondary_limit_is_waited_out_for_any_status() {
         let github = GitHub::mount(&fixture.site, &fixture.store);
         github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 10), true);
         github.limit(Some(Limit::Secondary { status, seconds: 1 }));
-        let (limited, waits) = (github.clone(), fixture.waits.clone());
-        let on_wait: OnWait = Arc::new(move |wait| {
-            waits.lock().unwrap().push(wait.clone());
-            limited.limit(None);
-        });
-        let resolver = Resolver::new(&fixture.origin(), Fixture::retry(), on_wait);
+        let limited = github.clone();
+        let resolver = fixture.resolver_that_waits(move || limited.limit(None));
         block_on(resolver.resolve(&"github:o/r@v1/x.onnx".parse().unwrap())).unwrap();
-        let waits = fixture.waits.lock().unwrap().clone();
-        assert!(
-            waits.len() == 1 && waits[0].is_requested && waits[0].wait >= Duration::from_secs(1),
-            "{waits:?}"
-        );
+        fixture.assert_waited();
         github.limit(Some(Limit::Secondary { status, seconds: 900 }));
         fixture.assert_refused("github:o/r@v1/x.onnx", Kind::Unreachable, &["answers again at"]);
     }
@@ -278,12 +226,11 @@ fn a_private_releases_asset_is_locked_at_the_api() {
     assert_eq!(installed, content.to_vec());
     let leaks = fixture.store.requests().iter().any(|request| request.header("authorization").is_some());
     assert!(!leaks, "the storage is another host");
-    let lock = lock_of(&entries);
-    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
+    let verdicts = fixture.check(&entries[0]);
     assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
     // Without a token, the message names the missing one.
     fixture.token = None;
-    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
+    let verdicts = fixture.check(&entries[0]);
     assert!(verdicts[0].to_string().contains("GITHUB_TOKEN"), "{}", verdicts[0]);
 }
 
@@ -323,7 +270,7 @@ fn a_file_of_modelscope_is_listed_as_moving() {
     let fixture = Fixture::new();
     let modelscope = ModelScope::mount(&fixture.site);
     modelscope.put("o/m", "master", "vae/x.safetensors", Content::generated(1, 700));
-    let entries = fixture.build(&add_request("modelscope:o/m/vae/x.safetensors")).unwrap();
-    let table = table(&rows(&lock_of(&entries).models().iter().collect::<Vec<_>>()), None);
+    let entry = fixture.entry("modelscope:o/m/vae/x.safetensors");
+    let table = table(&rows(&lock_of(&[entry]).models().iter().collect::<Vec<_>>()), None);
     assert!(table.contains("moving  modelscope:o/m/vae/x.safetensors"), "{table}");
 }

@@ -69,35 +69,16 @@ fn a_name_is_found_by_path_and_then_by_file_name() {
         ("loras/only.safetensors", "https://h/4.safetensors", SHA),
     ]);
     let names = dictionary(&[&lock]);
-    for (class, input, name, expected) in [
-        (
-            "CheckpointLoaderSimple",
-            "ckpt_name",
-            "sdxl/x.safetensors",
-            "checkpoints/sdxl/x.safetensors https://h/1.safetensors",
-        ),
-        (
-            "CheckpointLoaderSimple",
-            "ckpt_name",
-            "sdxl\\x.safetensors",
-            "checkpoints/sdxl/x.safetensors https://h/1.safetensors",
-        ),
-        (
-            "CheckpointLoaderSimple",
-            "ckpt_name",
-            "x.safetensors",
-            "checkpoints/x.safetensors https://h/2.safetensors",
-        ),
+    let (checkpoint, lora) = (("CheckpointLoaderSimple", "ckpt_name"), ("LoraLoader", "lora_name"));
+    for ((class, input), name, expected) in [
+        (checkpoint, "sdxl/x.safetensors", "checkpoints/sdxl/x.safetensors https://h/1.safetensors"),
+        (checkpoint, "sdxl\\x.safetensors", "checkpoints/sdxl/x.safetensors https://h/1.safetensors"),
+        (checkpoint, "x.safetensors", "checkpoints/x.safetensors https://h/2.safetensors"),
         // Names of today and before.
-        ("DualCLIPLoader", "clip_name2", "t5.safetensors", "clip/t5.safetensors https://h/3.safetensors"),
+        (("DualCLIPLoader", "clip_name2"), "t5.safetensors", "clip/t5.safetensors https://h/3.safetensors"),
         // Where the workflow names it.
-        (
-            "LoraLoader",
-            "lora_name",
-            "mine/only.safetensors",
-            "loras/mine/only.safetensors https://h/4.safetensors",
-        ),
-        ("Unknown", "file", "only.safetensors", "loras/only.safetensors https://h/4.safetensors"),
+        (lora, "mine/only.safetensors", "loras/mine/only.safetensors https://h/4.safetensors"),
+        (("Unknown", "file"), "only.safetensors", "loras/only.safetensors https://h/4.safetensors"),
     ] {
         assert_eq!(looked_up(&names, class, input, name), [expected], "{class} {name}");
     }
