@@ -2,85 +2,57 @@
 
 use provision_testbed::{Claim, Content, Fault, LOGIN_PAGE, When};
 
-use crate::client::{End, PATH, SIZE, bytes, content, faulty, get, origin};
+use crate::client::{End, PATH, Reply, SIZE, bytes, content, faulty, get, origin};
 
-#[tokio::test]
-async fn fault_1_to_3_a_range_answered_by_200() {
-    let reply = faulty(Fault::IgnoreRange { accept_ranges: false }, 10, 19).await;
-    assert_eq!((reply.status, reply.header("accept-ranges")), (200, None));
-    assert_eq!(reply.body, content().to_vec());
-    let reply = faulty(Fault::IgnoreRange { accept_ranges: true }, 10, 19).await;
-    assert_eq!((reply.status, reply.header("accept-ranges")), (200, Some("bytes")));
-    assert_eq!(reply.body, content().to_vec());
-    let reply = faulty(Fault::OkWithContentRange { whole: true }, 10, 19).await;
-    assert_eq!((reply.status, reply.header("content-range")), (200, Some("bytes 10-19/1000")));
-    assert_eq!(reply.body, content().to_vec());
-    let reply = faulty(Fault::OkWithContentRange { whole: false }, 10, 19).await;
-    assert_eq!((reply.status, reply.header("content-range")), (200, Some("bytes 10-19/1000")));
-    assert_eq!(reply.body, bytes(10, 19));
+/// Checks the answer to a request for bytes 10 to 19: its status, some of its headers, and its body.
+async fn check(fault: Fault, status: u16, headers: &[(&str, Option<&str>)], body: &[u8]) -> Reply {
+    let reply = faulty(fault.clone(), 10, 19).await;
+    assert_eq!(reply.status, status, "{fault:?}");
+    for (name, value) in headers {
+        assert_eq!(reply.header(name), *value, "{fault:?}: {name}");
+    }
+    assert_eq!(reply.body, body, "{fault:?}");
+    reply
 }
 
 #[tokio::test]
-async fn fault_4_to_6_no_range_another_one_or_a_shorter_one() {
-    let reply = faulty(Fault::NoContentRange, 10, 19).await;
-    assert_eq!((reply.status, reply.header("content-range")), (206, None));
-    assert_eq!(reply.body, bytes(10, 19));
-    let reply = faulty(Fault::OtherStart { shift: -3 }, 10, 19).await;
-    assert_eq!(reply.header("content-range"), Some("bytes 7-16/1000"));
-    assert_eq!(reply.body, bytes(7, 16));
-    let reply = faulty(Fault::ShorterRange { length: 4 }, 10, 19).await;
-    assert_eq!(reply.header("content-range"), Some("bytes 10-13/1000"));
-    assert_eq!(reply.body, bytes(10, 13));
-}
-
-#[tokio::test]
-async fn fault_7_a_body_longer_than_requested() {
+async fn fault_1_to_11_ranges_and_totals() {
+    let (asked, all) = (bytes(10, 19), content().to_vec());
+    let range = |value| [("content-range", Some(value))];
+    check(Fault::IgnoreRange { accept_ranges: false }, 200, &[("accept-ranges", None)], &all).await;
+    check(Fault::IgnoreRange { accept_ranges: true }, 200, &[("accept-ranges", Some("bytes"))], &all).await;
+    for (whole, body) in [(true, &all), (false, &asked)] {
+        check(Fault::OkWithContentRange { whole }, 200, &range("bytes 10-19/1000"), body).await;
+    }
+    check(Fault::NoContentRange, 206, &[("content-range", None)], &asked).await;
+    check(Fault::OtherStart { shift: -3 }, 206, &range("bytes 7-16/1000"), &bytes(7, 16)).await;
+    check(Fault::ShorterRange { length: 4 }, 206, &range("bytes 10-13/1000"), &bytes(10, 13)).await;
     for (claim, range, length) in [
         (Claim::Honest, "bytes 10-24/1000", "15"),
         (Claim::LengthOnly, "bytes 10-19/1000", "15"),
         (Claim::Nothing, "bytes 10-19/1000", "10"),
     ] {
-        let reply = faulty(Fault::LongerRange { extra: 5, claim }, 10, 19).await;
-        assert_eq!(reply.header("content-range"), Some(range), "{claim:?}");
-        assert_eq!(reply.header("content-length"), Some(length), "{claim:?}");
-        assert_eq!(reply.body, bytes(10, 24), "{claim:?}");
+        let headers = [("content-range", Some(range)), ("content-length", Some(length))];
+        check(Fault::LongerRange { extra: 5, claim }, 206, &headers, &bytes(10, 24)).await;
     }
     // Past the end of the file the bytes are noise.
     let reply = faulty(Fault::LongerRange { extra: 5, claim: Claim::LengthOnly }, 990, 999).await;
     assert_eq!(reply.body.len(), 15);
-}
-
-#[tokio::test]
-async fn fault_8_to_11_totals_multipart_length() {
-    let reply = faulty(Fault::WrongTotal(999), 10, 19).await;
-    assert_eq!(reply.header("content-range"), Some("bytes 10-19/999"));
-    let reply = faulty(Fault::UnknownTotal, 10, 19).await;
-    assert_eq!(reply.header("content-range"), Some("bytes 10-19/*"));
+    check(Fault::WrongTotal(999), 206, &range("bytes 10-19/999"), &asked).await;
+    check(Fault::UnknownTotal, 206, &range("bytes 10-19/*"), &asked).await;
+    check(Fault::WrongLength { delta: 5 }, 206, &[("content-length", Some("15"))], &asked).await;
+    check(Fault::WrongLength { delta: -4 }, 206, &[("content-length", Some("6"))], &bytes(10, 15)).await;
     let reply = faulty(Fault::Multipart, 10, 19).await;
     assert_eq!((reply.status, reply.header("content-range")), (206, None));
     assert!(reply.header("content-type").unwrap().starts_with("multipart/byteranges"));
-    assert!(reply.body.windows(10).any(|window| window == bytes(10, 19)));
+    assert!(reply.body.windows(10).any(|window| window == asked));
     assert_eq!(reply.header("content-length"), Some(reply.body.len().to_string().as_str()));
-    let reply = faulty(Fault::WrongLength { delta: 5 }, 10, 19).await;
-    assert_eq!(
-        (reply.header("content-length"), reply.body.as_slice()),
-        (Some("15"), bytes(10, 19).as_slice())
-    );
-    let reply = faulty(Fault::WrongLength { delta: -4 }, 10, 19).await;
-    assert_eq!(
-        (reply.header("content-length"), reply.body.as_slice()),
-        (Some("6"), bytes(10, 15).as_slice())
-    );
 }
 
 #[tokio::test]
 async fn fault_12_to_14_framing() {
-    let reply = faulty(Fault::CutBody(4), 10, 19).await;
-    assert_eq!(
-        (reply.header("content-length"), reply.body.as_slice()),
-        (Some("10"), bytes(10, 13).as_slice())
-    );
-    assert_eq!(reply.end, End::Fin);
+    let cut = check(Fault::CutBody(4), 206, &[("content-length", Some("10"))], &bytes(10, 13)).await;
+    assert_eq!(cut.end, End::Fin);
     let reply = faulty(Fault::LengthAndChunked { delta: 0 }, 10, 19).await;
     assert_eq!(reply.header("content-length"), Some("10"));
     assert_eq!(reply.header("transfer-encoding"), Some("chunked"));
@@ -110,18 +82,31 @@ async fn fault_15_to_18_etags() {
 }
 
 #[tokio::test]
-async fn fault_19_to_23_encodings_416_and_login_page() {
+async fn fault_19_to_23_32_to_35_43_to_49_refusals_and_redirects() {
     for name in ["gzip", "identity"] {
         let reply = faulty(Fault::ContentEncoding(name.to_owned()), 10, 19).await;
         assert_eq!((reply.status, reply.header("content-encoding")), (206, Some(name)));
     }
-    let content_range = Some("bytes */77".to_owned());
-    let reply = faulty(Fault::RangeNotSatisfiable { content_range }, 10, 19).await;
-    assert_eq!((reply.status, reply.header("content-range")), (416, Some("bytes */77")));
-    let reply = faulty(Fault::RangeNotSatisfiable { content_range: None }, 10, 19).await;
-    assert_eq!((reply.status, reply.header("content-range")), (416, None));
-    let reply = faulty(Fault::LoginPage, 10, 19).await;
-    assert_eq!((reply.status, reply.body), (200, LOGIN_PAGE.into()));
+    check(Fault::LoginPage, 200, &[], LOGIN_PAGE.as_bytes()).await;
+    let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let unsatisfiable =
+        |range: Option<&str>| Fault::RangeNotSatisfiable { content_range: range.map(str::to_owned) };
+    let gated = Fault::Status { code: 403, headers: header("X-Error-Code", "GatedRepo"), body: "no".into() };
+    let injected = "/a\r\nX-Injected: 1";
+    for (fault, status, headers) in [
+        (unsatisfiable(Some("bytes */77")), 416, &[("content-range", Some("bytes */77"))][..]),
+        (unsatisfiable(None), 416, &[("content-range", None)]),
+        (Fault::RetryAfter { status: 429, value: "soon".to_owned() }, 429, &[("retry-after", Some("soon"))]),
+        (gated, 403, &[("x-error-code", Some("GatedRepo"))]),
+        (Fault::status(503), 503, &[]),
+        (Fault::redirect(injected), 302, &[("location", Some("/a")), ("x-injected", Some("1"))]),
+        (Fault::Redirect { status: 307, location: None }, 307, &[("location", None)]),
+    ] {
+        let reply = faulty(fault.clone(), 10, 19).await;
+        let found: Vec<_> = headers.iter().map(|(name, _)| (*name, reply.header(name))).collect();
+        assert_eq!((reply.status, &found[..]), (status, headers), "{fault:?}");
+        assert!(status != 403 || reply.body == b"no");
+    }
 }
 
 #[tokio::test]
@@ -144,22 +129,6 @@ async fn fault_24_to_26_wrong_bytes_under_the_right_etag() {
 }
 
 #[tokio::test]
-async fn fault_32_to_35_and_43_to_49_refusals_and_redirects() {
-    let reply = faulty(Fault::RetryAfter { status: 429, value: "soon".to_owned() }, 0, 9).await;
-    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("soon")));
-    let headers = vec![("X-Error-Code".to_owned(), "GatedRepo".to_owned())];
-    let reply = faulty(Fault::Status { code: 403, headers, body: "no".into() }, 0, 9).await;
-    assert_eq!((reply.status, reply.header("x-error-code")), (403, Some("GatedRepo")));
-    assert_eq!(reply.body, b"no");
-    assert_eq!(faulty(Fault::status(503), 0, 9).await.status, 503);
-    let reply = faulty(Fault::redirect("/a\r\nX-Injected: 1"), 0, 9).await;
-    assert_eq!((reply.status, reply.header("location")), (302, Some("/a")));
-    assert_eq!(reply.header("x-injected"), Some("1"));
-    let reply = faulty(Fault::Redirect { status: 307, location: None }, 0, 9).await;
-    assert_eq!((reply.status, reply.header("location")), (307, None));
-}
-
-#[tokio::test]
 async fn the_first_injection_that_matches_is_applied() {
     let origin = origin().await;
     origin.inject(PATH, Fault::status(500).when(When::First(1)));
@@ -172,16 +141,8 @@ async fn the_first_injection_that_matches_is_applied() {
             .when(When::custom(|request, number| request.header("x-please").is_some() && number > 0)),
     );
     let mut statuses = Vec::new();
-    for headers in [
-        "",
-        "",
-        "",
-        "",
-        "Range: bytes=0-1\r\n",
-        "Range: bytes=0-1\r\n",
-        "Range: bytes=1-1\r\n",
-        "X-Please: 1\r\n",
-    ] {
+    let (start, later) = ("Range: bytes=0-1\r\n", "Range: bytes=1-1\r\n");
+    for headers in ["", "", "", "", start, start, later, "X-Please: 1\r\n"] {
         statuses.push(get(&origin, PATH, headers).await.status);
     }
     assert_eq!(statuses, [500, 501, 502, 200, 206, 502, 503, 504]);
