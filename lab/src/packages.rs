@@ -3,6 +3,8 @@
 //! The packages of one binary are made twice and compared byte by byte. `--whole` builds the binary twice, too, in two
 //! directories, which takes as long as two builds with link-time optimisation.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
@@ -165,7 +167,7 @@ fn crates(sh: &Shell, scratch: &Scratch) -> Result<Done> {
             let path = folder.join(&packed).join(file);
             ensure!(!sh.read_file(&path)?.is_empty(), "{path} is empty");
         }
-        workspace += &format!("{name} = {{ path = \"{packed}\" }}\n");
+        writeln!(workspace, "{name} = {{ path = \"{packed}\" }}")?;
     }
     sh.write_file(folder.join("Cargo.toml"), workspace)?;
     sh.copy_file("Cargo.lock", folder.join("Cargo.lock"))?;
