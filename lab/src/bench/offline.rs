@@ -23,7 +23,7 @@ pub(super) fn noop(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
     let place = bench.memory.join("noop");
     for count in [4, 10_000] {
         let set = FileSet::equal(count, 1_000);
-        let mut lanes = Vec::new();
+        let mut lanes: Vec<Lane<'_>> = Vec::new();
         for program in bench.own_programs() {
             let lock = program.write_lock(&bench.meter.folder, &set, NO_ORIGIN)?;
             // Each has a marker of its own.
@@ -34,9 +34,9 @@ pub(super) fn noop(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
             let cost = bench.meter.run(&fetch)?;
             let mut row = Row::new(program.name, Check::Itself, set.total());
             row.case = Some(counted(set.0.len(), "file"));
-            lanes.push(Lane::new(row, move |_| {
-                Ok(Measurement { wall_seconds: bench.meter.wall_seconds(&[], &fetch)?, ..cost })
-            }));
+            let turn =
+                move |_| Ok(Measurement { wall_seconds: bench.meter.wall_seconds(&[], &fetch)?, ..cost });
+            lanes.push((row, Box::new(turn)));
         }
         alternate(1..=NOOP_ROUNDS * bench.rounds.end(), lanes, outcome)?;
         bench.sh.remove_path(&place)?;
@@ -45,11 +45,11 @@ pub(super) fn noop(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
 }
 
 /// A set in memory, hashed by programs of ours and by common tools, each on all cores.
-pub(super) fn verify<'p>(
+pub(super) fn verify(
     bench: &Bench<'_>,
     outcome: &mut Outcome,
     set: &FileSet,
-    programs: impl IntoIterator<Item = &'p Program>,
+    programs: &[Program],
 ) -> Result<()> {
     space::require(bench.memory, true, set.total())?;
     let place = bench.memory.join("verify");
@@ -62,9 +62,9 @@ pub(super) fn verify<'p>(
     }
     commands.push(("sha256sum", checksum::sha256sum(bench, set, &place)?));
     commands.push(("openssl dgst", checksum::openssl(bench, set, &place)?));
-    let lanes = commands.into_iter().map(|(name, command)| {
+    let lanes = commands.into_iter().map(|(name, command)| -> Lane<'_> {
         let row = Row::new(name, Check::Itself, set.total());
-        Lane::new(row, move |_| bench.meter.run(&command))
+        (row, Box::new(move |_| bench.meter.run(&command)))
     });
     alternate(bench.rounds.clone(), lanes.collect(), outcome)?;
     Ok(bench.sh.remove_path(&place)?)

@@ -19,19 +19,24 @@ pub(super) const CONNECTIONS: u64 = 64;
 pub(super) const CAP: u64 = 4_000_000;
 
 /// The kind of an origin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OriginKind {
-    /// nginx without a limit, the files in memory.
-    Nginx,
-    /// The same over https.
-    NginxTls,
-    /// The testbed, which generates the bytes while it sends them, and its shape in words.
-    Testbed(Shape, &'static str),
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OriginKind {
+    /// In a report.
+    pub(super) words: &'static str,
+    is_tls: bool,
+    /// That of the testbed, which generates the bytes while it sends them. nginx has none, and the files in memory.
+    pub(super) shape: Option<Shape>,
 }
+
+pub(super) const NGINX: OriginKind =
+    OriginKind { words: "nginx without a limit, http", is_tls: false, shape: None };
+
+pub(super) const NGINX_TLS: OriginKind =
+    OriginKind { words: "nginx without a limit, https", is_tls: true, shape: None };
 
 /// [`CAP`] for each connection.
 pub(super) fn capped() -> OriginKind {
-    OriginKind::Testbed(Shape::rate(CAP), "testbed, 4 MB/s for each connection")
+    OriginKind::testbed("testbed, 4 MB/s for each connection", Shape::rate(CAP))
 }
 
 /// [`CAP`] for each connection, 50 ms before each response, and some connections ten times slower.
@@ -42,29 +47,19 @@ pub(super) fn stragglers() -> OriginKind {
         ..Shape::rate(CAP)
     };
     let words = "testbed, 4 MB/s for each connection but 0.4 MB/s for every 8th, 50 ms before each response";
-    OriginKind::Testbed(shape, words)
+    OriginKind::testbed(words, shape)
 }
 
 impl OriginKind {
-    /// The source files take memory.
-    pub(super) fn keeps_files(self) -> bool {
-        !matches!(self, Self::Testbed(..))
+    pub(super) fn testbed(words: &'static str, shape: Shape) -> Self {
+        Self { words, is_tls: false, shape: Some(shape) }
     }
 
     /// Bytes per second over this number of connections, if the origin limits them.
     pub(super) fn rate(self, connections: u64) -> Option<f64> {
-        let Self::Testbed(shape, _) = self else { return None };
-        let (rate, every_nth_slow) = (shape.rate_per_connection?, shape.every_nth_slow);
+        let Shape { rate_per_connection, every_nth_slow, .. } = self.shape?;
         let (slow, slow_rate) = every_nth_slow.map_or((0, 0), |(n, slow)| (connections / n as u64, slow));
-        Some(((connections - slow) * rate + slow * slow_rate) as f64)
-    }
-
-    pub(super) fn description(self) -> &'static str {
-        match self {
-            Self::Nginx => "nginx without a limit, http",
-            Self::NginxTls => "nginx without a limit, https",
-            Self::Testbed(_, words) => words,
-        }
+        Some(((connections - slow) * rate_per_connection? + slow * slow_rate) as f64)
     }
 }
 
@@ -83,31 +78,28 @@ pub(super) struct Origin {
 impl Origin {
     /// Starts an origin that keeps its files below `folder`.
     pub(super) fn start(sh: &Shell, kind: OriginKind, set: &FileSet, folder: &Utf8Path) -> Result<Self> {
-        let OriginKind::Testbed(shape, _) = kind else {
-            return Self::nginx(sh, kind == OriginKind::NginxTls, set, folder);
-        };
-        let origin = BlockingOrigin::start(OriginConfig { shape, threads: 2, ..OriginConfig::default() })?;
-        for file in &set.0 {
-            origin.put(&format!("/{}", file.path), file.content.clone());
+        if let Some(shape) = kind.shape {
+            let testbed =
+                BlockingOrigin::start(OriginConfig { shape, threads: 2, ..OriginConfig::default() })?;
+            for file in &set.0 {
+                testbed.put(&format!("/{}", file.path), file.content.clone());
+            }
+            let base = testbed.url("");
+            return Ok(Self { base, authority: None, testbed: Some(testbed), _nginx: None });
         }
-        let base = format!("http://{}", origin.addr());
-        Ok(Self { base, authority: None, testbed: Some(origin), _nginx: None })
-    }
-
-    fn nginx(sh: &Shell, is_tls: bool, set: &FileSet, folder: &Utf8Path) -> Result<Self> {
         let source = Scratch::create(folder, "source-")?;
-        let root = source.path();
-        set.write(root)?;
+        set.write(source.path())?;
         let [port] = nginx::free_ports()?;
-        let (base, tls, authority) = if is_tls {
-            let names = "DNS:localhost, IP:127.0.0.1";
-            let certificates = Certificates::make(sh, &folder.join("certificates"), names)?;
-            let tls = format!(" ssl; {}", certificates.directives);
+        let (mut base, mut tls, mut authority) = (format!("http://127.0.0.1:{port}"), ";".to_owned(), None);
+        if kind.is_tls {
+            let certificates =
+                Certificates::make(sh, &folder.join("certificates"), "DNS:localhost, IP:127.0.0.1")?;
             // A name, as of a real origin: not every tool compares an address with the certificate.
-            (format!("https://localhost:{port}"), tls, Some(certificates.authority))
-        } else {
-            (format!("http://127.0.0.1:{port}"), ";".to_owned(), None)
-        };
+            base = format!("https://localhost:{port}");
+            tls = format!(" ssl; {}", certificates.directives);
+            authority = Some(certificates.authority);
+        }
+        let root = source.path();
         let http = format!("access_log off;\nserver {{ listen 127.0.0.1:{port}{tls} root {root}; }}");
         let config = Config { workers: "auto", ports: vec![port], http };
         let nginx = Nginx::start(sh, &folder.join("nginx"), &config)?;
@@ -121,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_rate_of_an_origin_is_the_sum_of_its_connections() {
-        assert_eq!(OriginKind::Nginx.rate(64), None);
+        assert_eq!(NGINX.rate(64), None);
         assert_eq!(capped().rate(64), Some(256e6));
         assert_eq!(stragglers().rate(64), Some(56.0 * 4e6 + 8.0 * 0.4e6));
     }

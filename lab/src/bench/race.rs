@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use camino::Utf8Path;
 use provision_testbed::BlockingOrigin;
 
 use super::checksum;
@@ -15,7 +16,7 @@ use super::origin::{CONNECTIONS, Origin, OriginKind};
 use super::report::{Metric, Outcome, Row};
 use super::rounds::{Bench, Lane, alternate};
 use super::space;
-use super::tool::{Check, Program, Tool, Transfer};
+use super::tool::{Check, Program, Tool};
 
 /// The limit for each step of a run that is killed.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -33,7 +34,7 @@ pub(super) struct Race {
     pub(super) rounds: RangeInclusive<u32>,
     /// Distinguishes the races of a scenario.
     pub(super) case: Option<String>,
-    /// The number of connections that ours may use, instead of its default.
+    /// The number of connections that ours may use, instead of its default. The peers have no such option.
     pub(super) connections: Option<u16>,
     /// `kill -9` when half of the set was sent, then a second run. The share that was sent twice is measured, too.
     pub(super) is_killed_at_half: bool,
@@ -58,7 +59,7 @@ impl Race {
     /// Runs all rounds and adds a row for each program and verification.
     pub(super) fn run(&self, bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
         let (set, total) = (&self.set, self.set.total());
-        let copies = u64::from(self.origin.keeps_files()) + u64::from(!self.onto_disk);
+        let copies = u64::from(self.origin.shape.is_none()) + u64::from(!self.onto_disk);
         space::require(bench.memory, true, copies * total)?;
         if self.onto_disk {
             space::require(bench.disk, false, total)?;
@@ -66,18 +67,12 @@ impl Race {
         if outcome.setting.is_empty() {
             outcome.setting = self.setting();
         }
-        let origin = Origin::start(bench.sh, self.origin, set, bench.memory)?;
-        let transfer = Transfer {
-            set,
-            origin: &origin,
-            destination: &if self.onto_disk { bench.disk } else { bench.memory }.join("destination"),
-            connections: self.connections,
-            keeps_progress: self.is_killed_at_half,
-        };
+        let origin = &Origin::start(bench.sh, self.origin, set, bench.memory)?;
+        let destination = &if self.onto_disk { bench.disk } else { bench.memory }.join("destination");
         let rate = self.origin.rate(self.connections.map_or(CONNECTIONS, u64::from));
         let ideal_seconds =
             rate.map(|rate| total as f64 / rate).filter(|_| outcome.metric == Metric::WallTime);
-        let mut lanes = Vec::new();
+        let mut lanes: Vec<Lane<'_>> = Vec::new();
         for program in &self.programs {
             // With curl's one connection a file, the cap alone would decide the time.
             if rate.is_some() && program.tool == Tool::Curl && !self.is_verified {
@@ -88,14 +83,18 @@ impl Race {
             let admits = |check: &&Check| !self.is_verified || **check == Check::Itself;
             for &check in program.checks().iter().filter(admits) {
                 let folder = bench.meter.folder.join(format!("{} {check:?}", program.name));
-                let command = program.download(bench.sh, &transfer, check, &folder)?;
+                let mut command = program.download(bench.sh, origin, set, destination, check, &folder)?;
+                if let Some(number) = self.connections.map(|number| number.to_string()) {
+                    command.args(["--connections", &number, "--connections-per-host", &number]);
+                }
                 let row = Row::new(program.name, check, total);
                 let row = Row { ideal_seconds, case: self.case.clone(), ..row };
-                lanes.push(Lane::new(row, move |is_first| {
-                    let cost = self.turn(bench, &transfer, &command, check, is_first);
-                    bench.sh.remove_path(transfer.destination)?;
+                let turn = move |is_first| {
+                    let cost = self.turn(bench, origin, destination, &command, check, is_first);
+                    bench.sh.remove_path(destination)?;
                     cost
-                }));
+                };
+                lanes.push((row, Box::new(turn)));
             }
         }
         alternate(self.rounds.clone(), lanes, outcome)
@@ -109,30 +108,31 @@ impl Race {
         } else {
             "memory to memory"
         };
-        format!("{}; {}; {path}", self.origin.description(), self.set.description())
+        format!("{}; {}; {path}", self.origin.words, self.set.description())
     }
 
     /// One download. `sha256sum` checks the files of the first round, and those of a tool that is charged for it.
     fn turn(
         &self,
         bench: &Bench<'_>,
-        transfer: &Transfer<'_>,
+        origin: &Origin,
+        destination: &Utf8Path,
         command: &Command,
         check: Check,
         is_first: bool,
     ) -> Result<Measurement> {
-        self.set.create_directories(transfer.destination)?;
+        self.set.create_directories(destination)?;
         // No round pays for what the one before it left to be written.
-        rustix::fs::syncfs(File::open(transfer.destination)?)?;
-        let cost = match transfer.origin.testbed.as_ref().filter(|_| self.is_killed_at_half) {
+        rustix::fs::syncfs(File::open(destination)?)?;
+        let cost = match origin.testbed.as_ref().filter(|_| self.is_killed_at_half) {
             Some(testbed) => interrupt_and_resume(bench, &self.set, command, testbed)?,
             None => bench.meter.run(command)?,
         };
-        self.set.check_sizes(transfer.destination)?;
+        self.set.check_sizes(destination)?;
         if !is_first && check != Check::Afterwards {
             return Ok(cost);
         }
-        let sums = checksum::sha256sum(bench, &self.set, transfer.destination)?;
+        let sums = checksum::sha256sum(bench, &self.set, destination)?;
         let sums = bench.meter.run(&sums).context("a downloaded file is wrong")?;
         Ok(if check == Check::Afterwards { cost.then(sums) } else { cost })
     }

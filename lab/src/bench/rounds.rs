@@ -37,8 +37,8 @@ pub(super) struct Bench<'a> {
 
 impl Bench<'_> {
     /// Ours, and the one of `--against`.
-    pub(super) fn own_programs(&self) -> impl Iterator<Item = &Program> {
-        self.programs.iter().filter(|program| program.tool == Tool::Ours)
+    pub(super) fn own_programs(&self) -> Vec<Program> {
+        self.programs.iter().filter(|program| program.tool == Tool::Ours).cloned().collect()
     }
 
     /// Ours with piece lists, and ours without.
@@ -48,18 +48,9 @@ impl Bench<'_> {
     }
 }
 
-/// A program's way to do the work, in the rounds of a scenario: a row of the table.
-pub(super) struct Lane<'a> {
-    row: Row,
-    /// Takes a turn and returns its cost. The argument is true in the first round.
-    turn: Box<dyn FnMut(bool) -> Result<Measurement> + 'a>,
-}
-
-impl<'a> Lane<'a> {
-    pub(super) fn new(row: Row, turn: impl FnMut(bool) -> Result<Measurement> + 'a) -> Self {
-        Self { row, turn: Box::new(turn) }
-    }
-}
+/// A row of the table, and the program's way to do the work: it takes a turn and returns its cost. The argument is true
+/// in the first round.
+pub(super) type Lane<'a> = (Row, Box<dyn FnMut(bool) -> Result<Measurement> + 'a>);
 
 /// Lets the lanes take turns. A peer that fails is left out with a note; ours and the one of `--against` must not fail.
 pub(super) fn alternate(
@@ -69,18 +60,18 @@ pub(super) fn alternate(
 ) -> Result<()> {
     for round in rounds.clone() {
         let name = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
-        for mut lane in mem::take(&mut lanes) {
-            let label = lane.row.label();
-            match (lane.turn)(round == *rounds.start()) {
+        for (mut row, mut turn) in mem::take(&mut lanes) {
+            let label = row.label();
+            match turn(round == *rounds.start()) {
                 Ok(cost) => {
                     // Rounds of milliseconds would only fill the screen.
                     if cost.wall_seconds > 0.1 {
                         println!("{name:<8} {label:<24} {cost}");
                     }
-                    lane.row.rounds.extend((round > 0).then_some(cost));
-                    lanes.push(lane);
+                    row.rounds.extend((round > 0).then_some(cost));
+                    lanes.push((row, turn));
                 }
-                Err(error) if lane.row.is_own() => return Err(error.context(label)),
+                Err(error) if row.is_own() => return Err(error.context(label)),
                 Err(error) => {
                     // One line: it becomes an item of a list.
                     let failure = format!("{error:#}").replace('\n', " / ");
@@ -90,6 +81,6 @@ pub(super) fn alternate(
             }
         }
     }
-    outcome.rows.extend(lanes.into_iter().map(|lane| lane.row));
+    outcome.rows.extend(lanes.into_iter().map(|(row, _)| row));
     Ok(())
 }

@@ -6,7 +6,7 @@ use provision_testbed::Shape;
 
 use super::file_set::{FileSet, counted};
 use super::offline;
-use super::origin::{self, OriginKind};
+use super::origin::{self, NGINX, NGINX_TLS, OriginKind};
 use super::race::Race;
 use super::report::{Metric, Outcome};
 use super::rounds::Bench;
@@ -66,23 +66,22 @@ impl Scenario {
 
     fn measure(self, bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
         let race = |origin, set| Race::new(bench, origin, set);
-        let nginx = OriginKind::Nginx;
-        let single = FileSet::equal(1, bench.scale.of(2_000_000_000));
+        let (qwen, single) = (bench.qwen.clone(), FileSet::equal(1, bench.scale.of(2_000_000_000)));
         let races = match self {
-            Self::Loopback => vec![race(nginx, bench.qwen.clone())],
-            Self::Tls => vec![race(OriginKind::NginxTls, bench.qwen.clone())],
-            Self::Disk => vec![Race { onto_disk: true, ..race(nginx, bench.qwen.clone()) }],
-            Self::Capped => vec![race(origin::capped(), bench.qwen.clone())],
-            Self::Stragglers => vec![race(origin::stragglers(), bench.qwen.clone())],
-            Self::Small => vec![race(nginx, FileSet::small(bench.scale))],
-            Self::Single => vec![Race { onto_disk: true, ..race(nginx, single) }],
+            Self::Loopback => vec![race(NGINX, qwen)],
+            Self::Tls => vec![race(NGINX_TLS, qwen)],
+            Self::Disk => vec![Race { onto_disk: true, ..race(NGINX, qwen) }],
+            Self::Capped => vec![race(origin::capped(), qwen)],
+            Self::Stragglers => vec![race(origin::stragglers(), qwen)],
+            Self::Small => vec![race(NGINX, FileSet::small(bench.scale))],
+            Self::Single => vec![Race { onto_disk: true, ..race(NGINX, single) }],
             Self::Resume => {
                 outcome.metric = Metric::FetchedAgain;
                 vec![Race {
                     is_verified: true,
                     is_killed_at_half: true,
                     rounds: 1..=*bench.rounds.end(),
-                    ..race(origin::capped(), bench.qwen.clone())
+                    ..race(origin::capped(), qwen)
                 }]
             }
             Self::Memory => memory(bench, outcome),
@@ -90,17 +89,17 @@ impl Scenario {
             Self::Noop => return offline::noop(bench, outcome),
             Self::Verify => {
                 let set = FileSet::equal(4, bench.scale.of(400_000_000));
-                return offline::verify(bench, outcome, &set, bench.own_programs());
+                return offline::verify(bench, outcome, &set, &bench.own_programs());
             }
             Self::Proof => return offline::verify(bench, outcome, &single, &bench.with_and_without_lists()),
             Self::Lists => {
-                outcome.setting = format!("{}; memory to memory", nginx.description());
+                outcome.setting = format!("{}; memory to memory", NGINX.words);
                 let race = |set: FileSet| Race {
                     case: Some(counted(set.0.len(), "file")),
                     programs: bench.with_and_without_lists().into(),
-                    ..race(nginx, set)
+                    ..race(NGINX, set)
                 };
-                vec![race(single), race(bench.qwen.clone())]
+                vec![race(single), race(qwen)]
             }
         };
         races.into_iter().try_for_each(|race| race.run(bench, outcome))
@@ -112,18 +111,18 @@ impl Scenario {
 /// The testbed generates the bytes while it sends them, so a file of 20 GB takes no room at the origin. The capped
 /// origin gives more to each connection than in the other scenarios: at 4 MB/s, 64 connections would take 80 seconds.
 fn memory(bench: &Bench<'_>, outcome: &mut Outcome) -> Vec<Race> {
-    let setting =
-        "testbed, one file, onto a disk; capped: 12 MB/s for each of 64 connections; one round each";
-    setting.clone_into(&mut outcome.setting);
+    outcome.setting = String::from(
+        "testbed, one file, onto a disk; capped: 12 MB/s for each of 64 connections; one round each",
+    );
     outcome.metric = Metric::PeakMemory;
     let shapes = [(Shape::default(), "no cap"), (Shape::rate(12_000_000), "capped")];
     let sizes = [1_000_000_000, 20_000_000_000].map(|usual| FileSet::equal(1, bench.scale.of(usual)));
     let race = |set: &FileSet, (shape, connections): (Shape, &'static str)| Race {
-        programs: bench.own_programs().cloned().collect(),
+        programs: bench.own_programs(),
         onto_disk: true,
         rounds: 1..=1,
         case: Some(format!("{} GB, {connections}", (set.total() as f64 / 1e7).round() / 100.0)),
-        ..Race::new(bench, OriginKind::Testbed(shape, connections), set.clone())
+        ..Race::new(bench, OriginKind::testbed(connections, shape), set.clone())
     };
     sizes.iter().flat_map(|set| shapes.map(|shape| race(set, shape))).collect()
 }
@@ -137,17 +136,17 @@ fn growth(bench: &Bench<'_>, outcome: &mut Outcome) -> Vec<Race> {
     outcome.setting = format!(
         "{:.0} MB in files of equal size, {}; {:.0} MB for each allowed connection, {}; memory to memory",
         total as f64 / 1e6,
-        OriginKind::Nginx.description(),
+        NGINX.words,
         for_each as f64 / 1e6,
-        origin::capped().description()
+        origin::capped().words
     );
     let by_files = [1_u16, 10, 100, 1_000, 10_000].map(|count| Race {
         is_verified: true,
         case: Some(counted(count.into(), "file")),
-        ..Race::new(bench, OriginKind::Nginx, FileSet::equal(count.into(), (total / u64::from(count)).max(1)))
+        ..Race::new(bench, NGINX, FileSet::equal(count.into(), (total / u64::from(count)).max(1)))
     });
     let by_connections = (0..=8).map(|exponent| 1_u16 << exponent).map(|number| Race {
-        programs: bench.own_programs().cloned().collect(),
+        programs: bench.own_programs(),
         connections: Some(number),
         case: Some(counted(number.into(), "connection")),
         ..Race::new(bench, origin::capped(), FileSet::equal(4, for_each * u64::from(number) / 4))

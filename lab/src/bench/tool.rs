@@ -66,19 +66,6 @@ pub(super) const PEERS: [(Tool, &str, &str, &str); 3] = [
     ),
 ];
 
-/// Files to fetch, their origin and their destination.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Transfer<'a> {
-    pub(super) set: &'a FileSet,
-    pub(super) origin: &'a Origin,
-    /// Every file goes to its path below this directory, which has the files' directories.
-    pub(super) destination: &'a Utf8Path,
-    /// The number of connections that ours may use, instead of its default.
-    pub(super) connections: Option<u16>,
-    /// The run is killed, and another one resumes it.
-    pub(super) keeps_progress: bool,
-}
-
 /// A tool that is installed here.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
@@ -103,26 +90,22 @@ impl Program {
         }
     }
 
-    /// Writes what the tool reads to a folder, and returns its command. It is told the digests where it is to verify.
+    /// Writes what the tool reads to `folder`, and returns its command. Every file goes to its path below `destination`,
+    /// which has the files' directories. The tool is told the digests where it is to verify.
     pub(super) fn download(
         &self,
         sh: &Shell,
-        transfer: &Transfer<'_>,
+        origin: &Origin,
+        set: &FileSet,
+        destination: &Utf8Path,
         check: Check,
         folder: &Utf8Path,
     ) -> Result<Command> {
-        let Transfer { set, origin, destination, .. } = *transfer;
         let (base, authority) = (&origin.base, origin.authority.as_ref());
         let (program, list) = (&self.path, folder.join("list"));
         let write = |entry: &dyn Fn(&BenchFile) -> String| sh.write_file(&list, set.list(entry));
         let mut command: Command = match self.tool {
-            Tool::Ours => {
-                let mut command = self.fetch(&self.write_lock(folder, set, base)?, destination);
-                if let Some(number) = transfer.connections.map(|number| number.to_string()) {
-                    command.args(["--connections", &number, "--connections-per-host", &number]);
-                }
-                command
-            }
+            Tool::Ours => self.fetch(&self.write_lock(folder, set, base)?, destination),
             Tool::Aria2c => {
                 write(&|BenchFile { path, content }| {
                     let sum = || format!("  checksum=sha-256={}\n", content.sha256_hex());
@@ -133,9 +116,8 @@ impl Program {
                 let options = ["-x16", "-s16", "-k1M", "--file-allocation=none", "--no-conf", "--quiet"];
                 // All files at once, but not thousands of connections.
                 let at_once = set.0.len().min(32).to_string();
-                // The default saves the progress once a minute.
+                // For a run that is killed: the default saves the progress once a minute.
                 let resume = ["--continue=true", "--auto-save-interval=1"];
-                let resume = if transfer.keeps_progress { &resume[..] } else { &[] };
                 let authority = authority.map(|authority| format!("--ca-certificate={authority}"));
                 cmd!(sh, "{program} {options...} {resume...} -j {at_once} -i {list} {authority...}").into()
             }
