@@ -43,10 +43,8 @@ const CORES: f64 = 2.0;
 #[derive(Debug, Clone, Copy)]
 struct Host {
     name: &'static str,
-    /// Bytes a second.
-    pipe: f64,
-    /// Bytes a second of the second source; 0 without one.
-    beside: f64,
+    /// Bytes a second of each source; 0 without a second one.
+    pipes: [f64; 2],
     round_trip: Duration,
     window: f64,
     /// Bytes a second on one core.
@@ -59,43 +57,33 @@ struct Host {
 }
 
 impl Host {
-    const fn new(name: &'static str, pipe: f64, round_trip_ms: u64, files: usize, size: u64) -> Self {
+    const fn new(name: &'static str, pipes: [f64; 2], round_trip_ms: u64, files: usize, size: u64) -> Self {
         let round_trip = Duration::from_millis(round_trip_ms);
-        Self { name, pipe, beside: 0.0, round_trip, window: WINDOW, hash: HASH, pieces: false, files, size }
-    }
-
-    const fn beside(self, pipe: f64) -> Self {
-        Self { beside: pipe, ..self }
+        Self { name, pipes, round_trip, window: WINDOW, hash: HASH, pieces: false, files, size }
     }
 }
 
 const HOSTS: [Host; 6] = [
-    Host::new("10 Gbit/s, 40 ms, 1,000 files of 10 MB", 1.25e9, 40, 1_000, 10_000_000),
-    Host::new("10 Gbit/s, 40 ms, 10,000 files of 1 MB", 1.25e9, 40, 10_000, 1_000_000),
-    Host::new("25 Gbit/s, 10 ms, one file of 40 GB", 3.125e9, 10, 1, 40_000_000_000),
-    Host::new("2 Gbit/s beside 1 Gbit/s, 20 ms, one file of 10 GB", 250e6, 20, 1, 10_000_000_000)
-        .beside(125e6),
-    Host::new("2 Gbit/s beside 1 Mbit/s, 20 ms, one file of 10 GB", 250e6, 20, 1, 10_000_000_000)
-        .beside(125e3),
-    Host::new("1 Mbit/s beside 2 Gbit/s, 20 ms, one file of 10 GB", 125e3, 20, 1, 10_000_000_000)
-        .beside(250e6),
+    Host::new("10 Gbit/s, 40 ms, 1,000 files of 10 MB", [1.25e9, 0.0], 40, 1_000, 10_000_000),
+    Host::new("10 Gbit/s, 40 ms, 10,000 files of 1 MB", [1.25e9, 0.0], 40, 10_000, 1_000_000),
+    Host::new("25 Gbit/s, 10 ms, one file of 40 GB", [3.125e9, 0.0], 10, 1, 40_000_000_000),
+    Host::new("2 Gbit/s beside 1 Gbit/s, 20 ms, one file of 10 GB", [250e6, 125e6], 20, 1, 10_000_000_000),
+    Host::new("2 Gbit/s beside 1 Mbit/s, 20 ms, one file of 10 GB", [250e6, 125e3], 20, 1, 10_000_000_000),
+    Host::new("1 Mbit/s beside 2 Gbit/s, 20 ms, one file of 10 GB", [125e3, 250e6], 20, 1, 10_000_000_000),
 ];
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let ceiling = args.connections;
     for host in HOSTS {
-        let ideal = host.files as f64 * host.size as f64 / (host.pipe + host.beside);
+        let line = |what: &str, seconds: f64, note: &str| println!("  {what:<44} {seconds:>7.2} s{note}");
+        let ideal = host.files as f64 * host.size as f64 / host.pipes.iter().sum::<f64>();
         let whole = Simulation::run(host, ceiling)?;
         let seconds = whole.now.as_secs_f64();
         println!("{}; {ceiling} connections at most", host.name);
-        println!("  {:<44} {ideal:>7.2} s", "the pipe alone would take");
-        println!(
-            "  {:<44} {seconds:>7.2} s  {:.2} times that, {} connections at most, {} requests",
-            "simulated",
-            seconds / ideal,
-            whole.most_open,
-            whole.requests
-        );
+        line("the pipe alone would take", ideal, "");
+        let (times, open, requests) = (seconds / ideal, whole.most_open, whole.requests);
+        let note = format!("  {times:.2} times that, {open} connections at most, {requests} requests");
+        line("simulated", seconds, &note);
         for (change, host, ceiling) in [
             ("without round trips", Host { round_trip: Duration::ZERO, ..host }, ceiling),
             ("without a window", Host { window: f64::INFINITY, ..host }, ceiling),
@@ -104,7 +92,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             ("with four times the connections", host, 4 * ceiling),
         ] {
             let changed = Simulation::run(host, ceiling)?.now.as_secs_f64();
-            println!("  {change:<44} {changed:>7.2} s  {:+.2} s", changed - seconds);
+            line(change, changed, &format!("  {:+.2} s", changed - seconds));
         }
         println!();
     }
@@ -137,7 +125,7 @@ impl Simulation {
     fn run(host: Host, connections: usize) -> Result<Self> {
         let mut schedule = Schedule::new(Limits { connections, per_host: connections });
         let at = schedule.add_host();
-        let second = (host.beside > 0.0).then(|| schedule.add_host());
+        let second = (host.pipes[1] > 0.0).then(|| schedule.add_host());
         for _ in 0..host.files {
             let file = schedule.add_file(at, [ByteRange::new(0, host.size)]);
             if let Some(second) = second {
@@ -172,10 +160,9 @@ impl Simulation {
         self.launch();
         self.receive();
         if self.now.as_millis().is_multiple_of(TICK.as_millis()) {
-            let revoked = self.schedule.tick(self.now);
-            for id in revoked {
-                if let Some(at) = self.in_flight.iter().position(|flight| flight.claim.id == id) {
-                    let flight = self.in_flight.swap_remove(at);
+            for id in self.schedule.tick(self.now) {
+                let at = self.in_flight.iter().position(|flight| flight.claim.id == id);
+                if let Some(flight) = at.map(|at| self.in_flight.swap_remove(at)) {
                     self.flush(flight, true);
                 }
             }
@@ -198,7 +185,7 @@ impl Simulation {
         let seconds = STEP.as_secs_f64();
         let round_trip = self.host.round_trip.as_secs_f64();
         let most = if round_trip > 0.0 { self.host.window / round_trip * seconds } else { f64::INFINITY };
-        let shares = [self.host.pipe, self.host.beside].into_iter().enumerate().map(|(source, pipe)| {
+        let shares = self.host.pipes.into_iter().enumerate().map(|(source, pipe)| {
             let flows =
                 |flight: &&InFlight| flight.flows_at <= self.now && flight.claim.source == SourceId(source);
             let flowing = self.in_flight.iter().filter(flows).count();
@@ -268,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_file_of_40_gb_is_proven_by_its_list_in_about_half_the_time() {
-        let host = HOSTS.into_iter().find(|host| host.files == 1 && host.beside == 0.0).unwrap();
+        let host = HOSTS.into_iter().find(|host| host.files == 1 && host.pipes[1] == 0.0).unwrap();
         let seconds = |pieces| Simulation::run(Host { pieces, ..host }, 64).unwrap().now.as_secs_f64();
         let (without, with) = (seconds(false), seconds(true));
         assert!(without > 30.0 && with < 16.0, "{without:.1} s without a list, {with:.1} s with one");
