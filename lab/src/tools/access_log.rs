@@ -4,7 +4,7 @@
 //! disconnected. [`AccessLog`] therefore waits until the log is complete before it reads it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
@@ -86,8 +86,7 @@ impl AccessLog {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         write!(stream, "GET {SYNC} HTTP/1.0\r\n\r\n")?;
-        let mut response = String::new();
-        stream.read_to_string(&mut response)?;
+        let response = std::io::read_to_string(stream)?;
         ensure!(response.starts_with("HTTP/1.1 204"), "nginx answered {response:?} to {SYNC}");
         Ok(())
     }

@@ -7,6 +7,8 @@ use camino::Utf8Path;
 use provision_testbed::Content;
 use xshell::{Shell, cmd};
 
+use crate::tools::process::silently;
+
 /// The paths of the regular files below `directory`, sorted.
 pub(crate) fn files_below(sh: &Shell, directory: &Utf8Path) -> Result<Vec<String>> {
     let found = cmd!(sh, "find {directory} -type f -printf %P\\n").quiet().read()?;
@@ -18,12 +20,8 @@ pub(crate) fn files_below(sh: &Shell, directory: &Utf8Path) -> Result<Vec<String
 /// Verifies every file that `sums` names, relative to `directory`, with `sha256sum --check`.
 pub(crate) fn verify_sums(sh: &Shell, directory: &Utf8Path, sums: &str) -> Result<()> {
     let _pushed = sh.push_dir(directory);
-    let check = cmd!(sh, "sha256sum --check --strict --quiet -").quiet().stdin(sums);
-    let output = check.ignore_status().output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    ensure!(output.status.success(), "sha256sum --check in {directory} failed:\n{stdout}{stderr}");
-    Ok(())
+    silently(cmd!(sh, "sha256sum --check --strict --quiet -").stdin(sums))
+        .with_context(|| format!("the files in {directory}"))
 }
 
 /// Requires that `directory` and every file below it belong to the user.

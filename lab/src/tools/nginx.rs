@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::Result;
 use camino::Utf8Path;
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 use crate::tools::process::{Run, Running};
 
@@ -43,7 +43,7 @@ impl Nginx {
     pub(crate) fn start(sh: &Shell, prefix: &Utf8Path, config: &Config) -> Result<Self> {
         sh.create_dir(prefix.join("logs"))?;
         let path = prefix.join("nginx.conf");
-        sh.write_file(&path, configuration(sh, config)?)?;
+        sh.write_file(&path, configuration(config))?;
         let run = Run::new_ended_by("TERM", "nginx".into(), &sh.var("PATH")?, prefix.to_owned())?;
         let options = ["-e", "stderr", "-p", prefix.as_str(), "-c", path.as_str()];
         let mut master = run.args(&options).start()?;
@@ -64,10 +64,10 @@ impl Nginx {
     }
 }
 
-fn configuration(sh: &Shell, config: &Config) -> Result<String> {
+fn configuration(Config { workers, http, .. }: &Config) -> String {
     // As root, nginx runs its workers as another user, who cannot read the scratch directory.
-    let user = if cmd!(sh, "id -u").quiet().read()? == "0" { "user root;" } else { "" };
-    Ok(format!(
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    format!(
         "\
 daemon off;
 {user}
@@ -87,8 +87,6 @@ http {{
     keepalive_requests 100000;
 {http}
 }}
-",
-        workers = config.workers,
-        http = config.http,
-    ))
+"
+    )
 }

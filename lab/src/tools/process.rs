@@ -4,18 +4,32 @@ use std::fmt;
 use std::fs::{self, File};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
+use xshell::Cmd;
 
 use crate::tools::wait;
 
 /// The limit for one run: far above what any check takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Runs a command to its end without output. The error of one that fails has both streams.
+pub(crate) fn silently(command: Cmd<'_>) -> Result<()> {
+    let command = command.quiet().ignore_status();
+    let output = command.output()?;
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    ensure!(output.status.success(), "{command} failed:\n{stdout}{stderr}");
+    Ok(())
+}
+
+/// The file's text; empty where it cannot be read.
+fn text_of(folder: &Utf8Path, name: &str) -> String {
+    String::from_utf8_lossy(&fs::read(folder.join(name)).unwrap_or_default()).into_owned()
+}
 
 /// A run that has not started. Its environment has `PATH`, an empty `HOME`, and what [`Run::env`] adds.
 #[derive(Debug)]
@@ -139,9 +153,7 @@ impl Running {
 
     /// The run with this end and its output so far.
     pub(crate) fn ended(&self, status: ExitStatus) -> Ended {
-        let read = |name| fs::read(self.folder.join(name)).unwrap_or_default();
-        let [stdout, stderr] =
-            ["stdout", "stderr"].map(|name| String::from_utf8_lossy(&read(name)).into_owned());
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| text_of(&self.folder, name));
         let (command, folder) = (self.command.clone(), self.folder.clone());
         Ended { command, folder, status, stdout, stderr, took: self.started.elapsed() }
     }
@@ -161,33 +173,18 @@ impl Running {
 
     /// Both of its standard streams so far.
     pub(crate) fn output(&self) -> String {
-        let read = |name| fs::read(self.folder.join(name)).unwrap_or_default();
-        ["stdout", "stderr"].map(|name| String::from_utf8_lossy(&read(name)).into_owned()).concat()
-    }
-
-    pub(crate) fn is_running(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
+        ["stdout", "stderr"].map(|name| text_of(&self.folder, name)).concat()
     }
 
     /// Each thread's place in the kernel (name, function, system call, stack), the open files and the sockets of the
     /// run or of the process that it traces, and the run's output.
     pub(crate) fn describe_hang(&self, traced: Option<u32>) -> String {
-        let proc = format!("/proc/{}", traced.unwrap_or_else(|| self.child.id()));
-        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let entries = |name| fs::read_dir(format!("{proc}/{name}")).into_iter().flatten().flatten();
-        let mut lines = vec![format!("{} hangs", self.command)];
-        for task in entries("task") {
-            let facts = ["comm", "wchan", "syscall", "stack"].map(|name| read(&task.path().join(name)));
-            lines.push(format!("  thread {}", facts.join(", ").replace('\n', " < ")));
-        }
-        for file in entries("fd") {
-            lines.push(format!("  open: {}", fs::read_link(file.path()).unwrap_or_default().display()));
-        }
-        let sockets = fs::read_to_string(format!("{proc}/net/tcp")).unwrap_or_default();
-        lines.extend(sockets.lines().take(50).map(|line| format!("  tcp: {line}")));
-        let output = ["stdout", "stderr"].map(|name| read(self.folder.join(name).as_std_path()));
-        lines.extend(output);
-        lines.join("\n")
+        let process = traced.unwrap_or_else(|| self.child.id()).to_string();
+        let script = "cd /proc/$0 || exit; grep -s . task/*/comm task/*/wchan task/*/syscall task/*/stack; \
+                      ls -l fd; head -n 50 net/tcp";
+        let state = Command::new("sh").args(["-c", script, &process]).output();
+        let state = state.map(|output| output.stdout).unwrap_or_default();
+        format!("{} hangs\n{}\n{}", self.command, String::from_utf8_lossy(&state), self.output())
     }
 }
 

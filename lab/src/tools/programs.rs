@@ -1,6 +1,6 @@
 //! External programs that the checks and benchmarks need, with the Debian packages that ship them.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
@@ -8,43 +8,40 @@ use crate::project;
 
 /// A program and its Debian package.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Program {
-    name: &'static str,
-    package: &'static str,
-}
+pub(crate) struct Program(&'static str, &'static str);
 
-pub(crate) const ARIA2: Program = Program { name: "aria2c", package: "aria2" };
-pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
-pub(crate) const CC: Program = Program { name: "cc", package: "gcc" };
+pub(crate) const ARIA2: Program = Program("aria2c", "aria2");
+pub(crate) const BUSYBOX: Program = Program("busybox", "busybox-static");
+pub(crate) const CC: Program = Program("cc", "gcc");
 pub(crate) const CROSS_CC: Program =
-    Program { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross" };
-pub(crate) const CURL: Program = Program { name: "curl", package: "curl" };
-pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
-pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
-pub(crate) const DOCKER_REGISTRY: Program = Program { name: "docker-registry", package: "docker-registry" };
-pub(crate) const DPKG: Program = Program { name: "dpkg-deb", package: "dpkg" };
-pub(crate) const FAKETIME: Program = Program { name: "faketime", package: "faketime" };
-pub(crate) const MKFS_BTRFS: Program = Program { name: "mkfs.btrfs", package: "btrfs-progs" };
-pub(crate) const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs" };
-pub(crate) const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs" };
-pub(crate) const MUSL: Program = Program { name: "ld-musl-config", package: "musl" };
-pub(crate) const NGINX: Program = Program { name: "nginx", package: "nginx" };
-pub(crate) const OPENSSL: Program = Program { name: "openssl", package: "openssl" };
-pub(crate) const PIP: Program = Program { name: "pip", package: "python3-pip" };
-pub(crate) const PYTHON: Program = Program { name: "python3", package: "python3" };
-pub(crate) const SHELLCHECK: Program = Program { name: "shellcheck", package: "shellcheck" };
-pub(crate) const QEMU: Program = Program { name: "qemu-aarch64-static", package: "qemu-user-static" };
+    Program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross");
+pub(crate) const CURL: Program = Program("curl", "curl");
+pub(crate) const DNSMASQ: Program = Program("dnsmasq", "dnsmasq-base");
+pub(crate) const DOCKER: Program = Program("docker", "docker.io");
+pub(crate) const DOCKER_REGISTRY: Program = Program("docker-registry", "docker-registry");
+pub(crate) const DPKG: Program = Program("dpkg-deb", "dpkg");
+pub(crate) const FAKETIME: Program = Program("faketime", "faketime");
+pub(crate) const MKFS_BTRFS: Program = Program("mkfs.btrfs", "btrfs-progs");
+pub(crate) const MKFS_EXT4: Program = Program("mkfs.ext4", "e2fsprogs");
+pub(crate) const MKFS_XFS: Program = Program("mkfs.xfs", "xfsprogs");
+pub(crate) const MUSL: Program = Program("ld-musl-config", "musl");
+pub(crate) const NGINX: Program = Program("nginx", "nginx");
+pub(crate) const OPENSSL: Program = Program("openssl", "openssl");
+pub(crate) const PIP: Program = Program("pip", "python3-pip");
+pub(crate) const PYTHON: Program = Program("python3", "python3");
+pub(crate) const SHELLCHECK: Program = Program("shellcheck", "shellcheck");
+pub(crate) const QEMU: Program = Program("qemu-aarch64-static", "qemu-user-static");
 /// No package of Debian: `cargo install s3s-fs --features binary`.
-pub(crate) const S3S_FS: Program = Program { name: "s3s-fs", package: "" };
-pub(crate) const STRACE: Program = Program { name: "strace", package: "strace" };
+pub(crate) const S3S_FS: Program = Program("s3s-fs", "");
+pub(crate) const STRACE: Program = Program("strace", "strace");
 /// GNU time: the shell keyword `time` does not measure peak memory.
-pub(crate) const TIME: Program = Program { name: "time", package: "time" };
+pub(crate) const TIME: Program = Program("time", "time");
 
 impl Program {
     pub(crate) fn is_there(self, sh: &Shell) -> bool {
         // `command -v time` would find the shell's keyword.
         let path = sh.var("PATH").unwrap_or_default();
-        path.split(':').any(|directory| Utf8Path::new(directory).join(self.name).is_file())
+        path.split(':').any(|directory| Utf8Path::new(directory).join(self.0).is_file())
     }
 }
 
@@ -57,17 +54,15 @@ pub(crate) fn extend_path(sh: &Shell) {
 
 /// Fails if a program is missing. The error names the packages to install. `purpose` is what needs them.
 pub(crate) fn require(sh: &Shell, purpose: &str, programs: &[Program]) -> Result<()> {
-    let missing: Vec<_> = programs.iter().filter(|program| !program.is_there(sh)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<_> = missing.iter().map(|program| program.name).collect();
-    let packages: Vec<_> = missing.iter().map(|program| program.package).collect();
-    bail!(
+    let missing = programs.iter().filter(|program| !program.is_there(sh));
+    let (names, packages): (Vec<_>, Vec<_>) = missing.map(|Program(name, package)| (*name, *package)).unzip();
+    ensure!(
+        names.is_empty(),
         "{purpose} needs {}, not found on PATH; on Debian: apt-get update && apt-get install --no-install-recommends {}",
         names.join(", "),
         packages.join(" ")
     );
+    Ok(())
 }
 
 /// Installs a package of Python's index in `parent`, unless it is there, and returns its directory for `PYTHONPATH`. The

@@ -45,7 +45,7 @@ struct State {
     traffic: Traffic,
     /// Bytes per second in each direction, for all connections together.
     rate: Option<u64>,
-    /// When the bytes that passed so far have used up the rate, by direction.
+    /// When the bytes that passed so far have used up the rate, from the server and to it.
     due: [Option<Instant>; 2],
     /// Pass no more bytes to the server than this.
     hold: Option<u64>,
@@ -53,14 +53,6 @@ struct State {
     streams: Vec<TcpStream>,
     /// Counts the cuts: a pump of an earlier cut ends.
     cuts: u64,
-    is_closed: bool,
-}
-
-/// A direction of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Up,
-    Down,
 }
 
 impl Relay {
@@ -69,12 +61,11 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new() });
-        let accepting = Arc::clone(&shared);
+        let accepting = Arc::downgrade(&shared);
         thread::spawn(move || {
             for client in listener.incoming() {
-                if accepting.lock().is_closed {
-                    return;
-                }
+                // After the relay's drop the first client ends the listener.
+                let Some(accepting) = accepting.upgrade() else { return };
                 // A client that has left, or a server that is down: the client sees a closed connection.
                 let _ = client.and_then(|client| accepting.connect(client));
             }
@@ -128,10 +119,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.shared.lock().is_closed = true;
         self.cut();
-        // Wakes the listener, which then ends.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
 
@@ -161,12 +149,11 @@ impl Shared {
             state.streams.extend([client.try_clone()?, server.try_clone()?]);
             state.cuts
         };
-        let ends =
-            [(Direction::Up, client.try_clone()?, server.try_clone()?), (Direction::Down, server, client)];
-        for (direction, from, to) in ends {
+        let ends = [(true, client.try_clone()?, server.try_clone()?), (false, server, client)];
+        for (is_up, from, to) in ends {
             let shared = Arc::clone(self);
             thread::spawn(move || {
-                let _ = shared.pump(direction, cuts, &from, &to);
+                let _ = shared.pump(is_up, cuts, &from, &to);
                 // The other direction goes on: an end of a request is not the end of its answer.
                 let _ = to.shutdown(Shutdown::Write);
             });
@@ -174,13 +161,7 @@ impl Shared {
         Ok(())
     }
 
-    fn pump(
-        &self,
-        direction: Direction,
-        cuts: u64,
-        mut from: &TcpStream,
-        mut to: &TcpStream,
-    ) -> io::Result<()> {
+    fn pump(&self, is_up: bool, cuts: u64, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
         let mut buffer = vec![0; PIECE];
         loop {
             let length = from.read(&mut buffer)?;
@@ -188,11 +169,11 @@ impl Shared {
                 return Ok(());
             }
             let mut rest = &buffer[..length];
-            if direction == Direction::Up {
+            if is_up {
                 self.keep_head(rest);
             }
             while !rest.is_empty() {
-                let Some(allowed) = self.allow(direction, cuts, rest.len()) else { return Ok(()) };
+                let Some(allowed) = self.allow(is_up, cuts, rest.len()) else { return Ok(()) };
                 to.write_all(&rest[..allowed])?;
                 rest = &rest[allowed..];
             }
@@ -211,10 +192,10 @@ impl Shared {
 
     /// Waits until bytes may pass, and counts them. `None` after a cut.
     #[expect(clippy::disallowed_methods, reason = "the rate of a link is a wait")]
-    fn allow(&self, direction: Direction, cuts: u64, wanted: usize) -> Option<usize> {
+    fn allow(&self, is_up: bool, cuts: u64, wanted: usize) -> Option<usize> {
         let mut state = self.lock();
         let room = |state: &State| match state.hold {
-            Some(hold) if direction == Direction::Up => hold.saturating_sub(state.traffic.up),
+            Some(hold) if is_up => hold.saturating_sub(state.traffic.up),
             _ => u64::MAX,
         };
         let blocked = |state: &mut State| state.cuts == cuts && room(state) == 0;
@@ -223,13 +204,11 @@ impl Shared {
             return None;
         }
         let allowed = room(&state).min(wanted as u64);
-        match direction {
-            Direction::Up => state.traffic.up += allowed,
-            Direction::Down => state.traffic.down += allowed,
-        }
+        let Traffic { up, down, .. } = &mut state.traffic;
+        *if is_up { up } else { down } += allowed;
         let now = Instant::now();
         let wait = state.rate.map(|rate| {
-            let due = &mut state.due[direction as usize];
+            let due = &mut state.due[usize::from(is_up)];
             let next = due.unwrap_or(now).max(now) + Duration::from_secs_f64(allowed as f64 / rate as f64);
             *due = Some(next);
             next - now

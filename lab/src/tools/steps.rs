@@ -56,7 +56,6 @@ impl Steps {
                 println!("    skipped: {reason}");
             }
         }
-        flush();
         Ok(())
     }
 
@@ -72,14 +71,10 @@ impl Steps {
 
     /// Prints the counts and the skipped steps.
     pub(crate) fn finish(self) {
-        let Self { title, passed, skipped, .. } = &self;
-        let total = self.started.elapsed().as_secs_f64();
-        print!("=== {title}: {passed} passed, 0 failed, {} skipped, {total:.0} s", skipped.len());
-        if !skipped.is_empty() {
-            print!(" (skipped: {})", skipped.join(", "));
-        }
-        println!();
-        flush();
+        let Self { title, started, passed, skipped } = self;
+        let total = started.elapsed().as_secs_f64();
+        let names = if skipped.is_empty() { "none".to_owned() } else { skipped.join(", ") };
+        println!("=== {title}: {passed} passed, 0 failed, {total:.0} s (skipped: {names})");
     }
 }
 

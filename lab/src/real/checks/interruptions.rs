@@ -77,7 +77,7 @@ pub(super) fn two_at_once(fixture: &RealFixture) -> Result<Done> {
 /// Waits until the run has written this many bytes.
 fn wait_for_bytes(running: &mut Running, destination: &Utf8Path, bytes: u64) -> Result<u64> {
     wait::until("the download's progress", Duration::from_mins(2), || {
-        ensure!(running.is_running()?, "the run ended before it could be interrupted");
+        ensure!(running.poll()?.is_none(), "the run ended before it could be interrupted");
         Ok(Some(bytes_on_disk(destination)?).filter(|written| *written >= bytes))
     })
 }
