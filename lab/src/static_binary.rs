@@ -8,10 +8,8 @@
 
 mod checks;
 mod fixture;
-mod root;
-mod trace;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use camino::Utf8PathBuf;
 use clap::Args;
 use xshell::{Shell, cmd};
@@ -19,7 +17,7 @@ use xshell::{Shell, cmd};
 use crate::project;
 use crate::tools::program;
 use crate::tools::programs::{self, BUSYBOX, DNSMASQ, MUSL, NGINX, OPENSSL, STRACE};
-use crate::tools::steps::{Done, Steps};
+use crate::tools::steps::{Done, Steps, with_log};
 use checks::CHECKS;
 use fixture::StaticFixture;
 
@@ -60,7 +58,7 @@ fn run_checks(sh: Shell, binary: Utf8PathBuf) -> Result<Done> {
     let mut steps = Steps::new("static binary");
     let fixture = StaticFixture::start(sh, binary)?;
     for (name, check) in CHECKS {
-        steps.run(name, || check(&fixture).map(|()| Done::Passed)).with_context(|| fixture.server_logs())?;
+        with_log(steps.run(name, || check(&fixture)), || fixture.server_logs())?;
     }
     steps.finish();
     Ok(Done::Passed)

@@ -1,16 +1,13 @@
 //! The fixture of the checks: a web server and a name server in this network namespace, two files, and roots to run in.
 
 use std::net::UdpSocket;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::digest::Sha256;
 use provision_testbed::Content;
-use xshell::Shell;
+use xshell::{Shell, cmd};
 
-use super::root::{self, Kind};
-use super::trace;
 use crate::tools::certificates::Certificates;
 use crate::tools::files::verify_sums;
 use crate::tools::lock_text::Lock;
@@ -28,8 +25,6 @@ pub(super) const HOST_IN_DOMAIN: &str = "models";
 pub(super) const HOSTS_FILE_HOST: &str = "files.lan.test";
 /// The address of a name server that receives queries and answers none.
 pub(super) const SILENT_SERVER: &str = "127.0.0.2";
-/// The lock in a root.
-const LOCK: &str = "/models.lock";
 /// The resolv.conf that names the working name server.
 pub(super) const RESOLV_CONF: &str = "nameserver 127.0.0.1\n";
 
@@ -84,16 +79,18 @@ impl StaticFixture {
         format!("nginx's log:\n{}\ndnsmasq's log:\n{}", self.nginx.log(), self.name_server.log())
     }
 
-    /// A root of this kind with the binary, a lock for `host`, the authority, and the files `etc` in /etc.
-    pub(super) fn root(&self, kind: Kind, host: &str, etc: &[(&str, &str)]) -> Result<Utf8PathBuf> {
+    /// A root with the binary, a lock for `host`, and the authority. The shell commands of `setup` run in it.
+    pub(super) fn root(&self, setup: &str, host: &str, resolv_conf: Option<&str>) -> Result<Utf8PathBuf> {
         let root = self.scratch.fresh("root");
-        root::make(&self.sh, &root, kind)?;
+        self.sh.create_dir(root.join("etc"))?;
         self.sh.copy_file(&self.binary, root.join("provision"))?;
         self.sh.copy_file(&self.authority, root.join("ca.pem"))?;
         self.sh.write_file(root.join("models.lock"), self.lock(host).text())?;
-        for (name, text) in etc {
-            self.sh.write_file(root.join("etc").join(name), text)?;
+        if let Some(text) = resolv_conf {
+            self.sh.write_file(root.join("etc/resolv.conf"), text)?;
         }
+        let _pushed = self.sh.push_dir(&root);
+        cmd!(self.sh, "sh -e -c {setup}").quiet().run()?;
         Ok(root)
     }
 
@@ -101,32 +98,25 @@ impl StaticFixture {
         Lock::new(&self.files, &format!("https://{host}"))
     }
 
-    /// Runs `/provision COMMAND` in `root` with the lock there, and requires that it opened no library.
-    pub(super) fn run(&self, root: &Utf8Path, command: &str, args: &[&str], code: i32) -> Result<Ended> {
-        self.run_with_lock(root, LOCK, command, args, code)
+    /// The options for the lock at the web server, by its name `host`.
+    pub(super) fn remote_lock(&self, host: &str) -> Vec<String> {
+        let pin = Sha256::of(self.lock(HOST).text().as_bytes());
+        ["--lock", &format!("https://{host}/models.lock"), "--lock-sha256", &pin.to_string()]
+            .map(str::to_owned)
+            .into()
     }
 
-    /// The same with another lock.
-    pub(super) fn run_with_lock(
-        &self,
-        root: &Utf8Path,
-        lock: &str,
-        command: &str,
-        args: &[&str],
-        code: i32,
-    ) -> Result<Ended> {
+    /// Runs `/provision COMMAND` in `root`, with the lock there unless the options name one. Requires that it opened no
+    /// library.
+    pub(super) fn run(&self, root: &Utf8Path, command: &str, options: &[String], code: i32) -> Result<Ended> {
         let trace = self.scratch.fresh("trace");
-        let text = self.lock(HOST).text();
-        let pin: &[&str] = &["--lock-sha256", &Sha256::of(text.as_bytes()).to_string()];
         let ended = Run::new("strace".into(), &self.sh.var("PATH")?, self.scratch.fresh("run"))?
             .args(&["-f", "-e", "trace=openat,execve", "-o", trace.as_str(), "--"])
-            .args(&["chroot", root.as_str(), "/provision", command])
-            .args(&["--lock", lock, "--dest", "/models"])
-            .args(if lock == LOCK { &[] } else { pin })
-            .args(args)
+            .args(&["chroot", root.as_str(), "/provision", command, "--dest", "/models"])
+            .args(options)
             .env("SSL_CERT_FILE", "/ca.pem")
             .exits(code)?;
-        trace::opens_no_library(&self.sh.read_file(&trace)?).with_context(|| ended.to_string())?;
+        opens_no_library(&self.sh.read_file(&trace)?).with_context(|| ended.to_string())?;
         Ok(ended)
     }
 
@@ -136,26 +126,40 @@ impl StaticFixture {
         verify_sums(&self.sh, &root.join("models"), &self.lock(HOST).sums())
             .with_context(|| ended.to_string())
     }
+}
 
-    /// Runs `fetch` from `host` in an empty root. Requires that it fails within `limit` with `words`, without a marker.
-    pub(super) fn fetch_fails(
-        &self,
-        host: &str,
-        resolv_conf: &str,
-        args: &[&str],
-        words: &[&str],
-        limit: Duration,
-    ) -> Result<()> {
-        let root = self.root(Kind::Empty, host, &[("resolv.conf", resolv_conf)])?;
-        // Model bodies have a client of their own, and a lock at an address is a document.
-        for lock in [LOCK, &format!("https://{host}/models.lock")] {
-            let ended = self.run_with_lock(&root, lock, "fetch", args, 4)?.complains(words)?;
-            ensure!(
-                !root.join("models/.models-installed").exists(),
-                "a failed fetch left a marker:\n{ended}"
-            );
-            ensure!(ended.took < limit, "the fetch should fail within {} s:\n{ended}", limit.as_secs());
-        }
-        Ok(())
+/// Requires that `/provision` opened or looked for no shared object, and started no other program, by the system calls
+/// as `strace -f -e trace=openat,execve` prints them.
+fn opens_no_library(trace: &str) -> Result<()> {
+    // The lines before it belong to chroot, which is dynamic.
+    let (_, own) =
+        trace.split_once("execve(\"/provision\"").context("the trace has no start of /provision")?;
+    ensure!(own.contains("openat("), "the trace has no opened file:\n{trace}");
+    for (call, sign) in [("openat(", ".so"), ("openat(", "nsswitch"), ("execve(", "")] {
+        let found = own.lines().find(|line| line.contains(call) && line.contains(sign));
+        ensure!(found.is_none(), "the binary loads a library or starts a program: {found:?}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHROOT: &str =
+        "7 execve(\"/usr/sbin/chroot\", …) = 0\n7 openat(AT_FDCWD, \"/lib/libc.so.6\", …) = 3\n";
+
+    fn passes(own: &str) -> bool {
+        opens_no_library(&format!("{CHROOT}7 execve(\"/provision\", …) = 0\n{own}")).is_ok()
+    }
+
+    #[test]
+    fn only_calls_after_the_start_of_the_binary_count() {
+        assert!(passes("7 openat(AT_FDCWD, \"/etc/hosts\", …) = 3\n"));
+        assert!(!passes("8 openat(AT_FDCWD, \"/lib/libnss_resolve.so.2\", …) = -1 ENOENT\n"));
+        assert!(!passes("8 openat(AT_FDCWD, \"/etc/nsswitch.conf\", …) = 3\n"));
+        assert!(!passes("8 openat(AT_FDCWD, \"/x\", …) = 3\n9 execve(\"/bin/sh\", …) = 0\n"));
+        assert!(!passes(""), "an empty trace shows nothing");
+        assert!(opens_no_library(CHROOT).is_err());
     }
 }

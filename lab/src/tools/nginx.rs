@@ -73,7 +73,7 @@ daemon off;
 {user}
 worker_processes {workers};
 pid nginx.pid;
-error_log stderr notice;
+error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{
     client_body_temp_path body;

@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 /// The outcome of a step that did not fail.
 #[derive(Debug)]
@@ -14,6 +14,12 @@ pub(crate) enum Done {
     Passed,
     /// The step could not check anything, for this reason.
     Skipped(String),
+}
+
+impl From<()> for Done {
+    fn from((): ()) -> Self {
+        Self::Passed
+    }
 }
 
 impl Done {
@@ -40,13 +46,13 @@ impl Steps {
     }
 
     /// Runs a step. An error gets the step's name and time as context.
-    pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<Done>) -> Result<()> {
+    pub(crate) fn run<D: Into<Done>>(&mut self, name: &str, step: impl FnOnce() -> Result<D>) -> Result<()> {
         println!("--- {}: {name}", self.title);
         flush();
         let started = Instant::now();
         let result = step();
         let seconds = started.elapsed().as_secs_f64();
-        match result.with_context(|| format!("{}: {name} failed after {seconds:.1} s", self.title))? {
+        match result.with_context(|| format!("{}: {name} failed after {seconds:.1} s", self.title))?.into() {
             Done::Passed => {
                 self.passed += 1;
                 println!("    ok, {seconds:.1} s");
@@ -76,6 +82,11 @@ impl Steps {
         let names = if skipped.is_empty() { "none".to_owned() } else { skipped.join(", ") };
         println!("=== {title}: {passed} passed, 0 failed, {total:.0} s (skipped: {names})");
     }
+}
+
+/// A step's result, with the servers' log after its error.
+pub(crate) fn with_log(result: Result<()>, log: impl FnOnce() -> String) -> Result<()> {
+    result.map_err(|error| anyhow!("{error:#}\n{}", log()))
 }
 
 /// Writes out the step's name before the output of the commands that it runs.
