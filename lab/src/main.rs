@@ -47,7 +47,7 @@ enum Command {
     /// Check the Dockerfile and its images with a Docker engine
     Containers,
     /// Download a real model from nginx, with kills, resumes and failures
-    Real(real::RealArgs),
+    Real,
     /// Compare the testbed's emulated hosts with the hosts' own clients and a real registry
     Hosts,
     /// Check that no files of a crate import each other in a circle
@@ -57,7 +57,7 @@ enum Command {
     /// Run the static binary in roots without a C library
     Static(static_binary::StaticArgs),
     /// Run the README's commands as written
-    Readme(readme::ReadmeArgs),
+    Readme,
     /// Push to real registries, S3 servers and nginx, break them, and fetch from them
     Stores(stores::StoresArgs),
     /// Run the schedule against simulated hosts and print the term that limits it
@@ -79,12 +79,12 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(&args).map(passed),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Containers => containers::run().map(passed),
-        Command::Real(args) => real::run(&args).map(passed),
+        Command::Real => real::run().map(passed),
         Command::Hosts => hosts::run().map(passed),
         Command::Packages(args) => packages::run(&args).map(passed),
         Command::Imports => imports::run().map(passed),
         Command::Static(args) => static_binary::run(&args),
-        Command::Readme(args) => readme::run(&args).map(passed),
+        Command::Readme => readme::run().map(passed),
         Command::Simulate(args) => simulate::run(&args).map(passed),
         Command::Stores(args) => stores::run(&args).map(passed),
     };

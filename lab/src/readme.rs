@@ -5,12 +5,11 @@
 //! ```text
 //! <!-- ci: run -->                 run in the workspace's root by `bash -e`
 //! <!-- ci: run against the testbed's Hub -->
-//!                                  run in a directory with a workflow.json, with the testbed's Hub (`hub`)
+//!                                  run in a folder below `target`, with the testbed's Hub (`hub`); every model for
+//!                                  which its workflow.json has a URL must arrive, byte for byte
 //! <!-- ci: run by .ci/run -->      run by that file, which has to contain the commands word for word
 //! <!-- ci: run by cargo lab containers -->
 //!                                  run by that command with a Docker engine
-//! <!-- ci: run by cargo lab containers beside a workflow -->
-//!                                  the same, in a directory with a workflow.json
 //! <!-- ci: run by cargo lab containers in a repository -->
 //!                                  the same, in a repository of one's own; the blocks of a document share one
 //! <!-- ci: run by cargo lab containers in a repository whose branch has moved -->
@@ -25,63 +24,44 @@
 
 #![expect(clippy::print_stdout, reason = "the commands and their treatment are the command's output")]
 
-mod hub;
+pub(crate) mod hub;
 
 use std::fmt;
-use std::process::Output;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Args;
 use xshell::{Shell, cmd};
 
 use crate::project;
+use crate::tools::files::files_below;
+use crate::tools::scratch::Scratch;
+use hub::HubFixture;
 
-/// The tags of the treatments. The documents must have a block for each.
-const TAGS: [(&str, Treatment); 8] = [
-    ("run", Treatment::Run),
-    ("run against the testbed's Hub", Treatment::Hub),
-    ("run by .ci/run", Treatment::CiScript),
-    ("run by cargo lab containers", Treatment::Containers),
-    ("run by cargo lab containers beside a workflow", Treatment::ContainersWorkflow),
-    ("run by cargo lab containers in a repository", Treatment::Repository),
-    ("run by cargo lab containers in a repository whose branch has moved", Treatment::RepositoryMoved),
-    ("example", Treatment::Example),
-];
+const RUN: &str = "run";
+const HUB: &str = "run against the testbed's Hub";
+const CI_SCRIPT: &str = "run by .ci/run";
+pub(crate) const CONTAINERS: &str = "run by cargo lab containers";
+pub(crate) const REPOSITORY: &str = "run by cargo lab containers in a repository";
+pub(crate) const REPOSITORY_MOVED: &str =
+    "run by cargo lab containers in a repository whose branch has moved";
+const EXAMPLE: &str = "example";
+
+/// The documents must have a block for each.
+const TAGS: [&str; 7] = [RUN, HUB, CI_SCRIPT, CONTAINERS, REPOSITORY, REPOSITORY_MOVED, EXAMPLE];
 
 /// The first pages and the most lines that they may have: a newcomer reads each in one sitting.
 const LIMITS: [(&str, usize); 2] = [("README.md", 150), ("ARCHITECTURE.md", 180)];
-
-/// Runs the commands of README.md and docs/*.md as written
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ReadmeArgs {
-    /// Only list them with their treatment
-    #[arg(long)]
-    list: bool,
-}
-
-/// The treatment of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Treatment {
-    Run,
-    Hub,
-    CiScript,
-    Containers,
-    ContainersWorkflow,
-    Repository,
-    RepositoryMoved,
-    Example,
-}
 
 /// A fenced block of commands.
 #[derive(Debug)]
 pub(crate) struct Block {
     /// The file and the line of the fence: `README.md:12`.
     pub(crate) place: String,
-    pub(crate) treatment: Treatment,
+    /// One of [`TAGS`].
+    pub(crate) tag: &'static str,
     pub(crate) commands: Vec<String>,
 }
 
-pub(crate) fn run(args: &ReadmeArgs) -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     for (file, limit) in LIMITS {
@@ -89,35 +69,32 @@ pub(crate) fn run(args: &ReadmeArgs) -> Result<()> {
         ensure!(lines <= limit, "{file} has {lines} lines, more than {limit}: move details to docs/");
     }
     let blocks = blocks()?;
-    for (tag, treatment) in TAGS {
-        let is_used = blocks.iter().any(|block| block.treatment == treatment);
+    for tag in TAGS {
         ensure!(
-            is_used,
+            blocks.iter().any(|block| block.tag == tag),
             "README.md and docs/*.md have no block with <!-- ci: {tag} -->: one was lost, or its tag is wrong"
         );
     }
     for block in blocks {
         println!("{block}");
-        if !args.list {
-            block.check(&sh).with_context(|| block.place.clone())?;
-        }
+        block.check(&sh).with_context(|| block.place.clone())?;
     }
     Ok(())
 }
 
 /// The blocks of README.md and `docs/*.md`.
 pub(crate) fn blocks() -> Result<Vec<Block>> {
-    let mut files = vec!["README.md".to_owned()];
-    for entry in project::root().join("docs").read_dir_utf8()? {
-        let entry = entry?;
-        if entry.path().extension() == Some("md") {
-            files.push(format!("docs/{}", entry.file_name()));
-        }
+    let root = project::root();
+    let mut files = vec![root.join("README.md")];
+    for entry in root.join("docs").read_dir_utf8()? {
+        files.push(entry?.into_path());
     }
+    files.retain(|file| file.extension() == Some("md"));
     files.sort();
     let mut blocks = Vec::new();
     for file in files {
-        blocks.extend(parse(&file, &std::fs::read_to_string(project::root().join(&file))?)?);
+        let text = std::fs::read_to_string(&file)?;
+        blocks.extend(parse(file.strip_prefix(root)?.as_str(), &text)?);
     }
     Ok(blocks)
 }
@@ -125,32 +102,34 @@ pub(crate) fn blocks() -> Result<Vec<Block>> {
 impl Block {
     fn check(&self, sh: &Shell) -> Result<()> {
         let script = self.commands.join("\n");
-        match self.treatment {
-            Treatment::Example
-            | Treatment::Containers
-            | Treatment::ContainersWorkflow
-            | Treatment::Repository
-            | Treatment::RepositoryMoved => Ok(()),
-            Treatment::CiScript => {
+        match self.tag {
+            CI_SCRIPT => {
                 let text = sh.read_file(".ci/run")?;
                 let missing = self.commands.iter().find(|command| !text.contains(command.as_str()));
                 ensure!(missing.is_none(), ".ci/run does not contain the command {missing:?}");
                 Ok(())
             }
-            Treatment::Run => {
-                let bash = cmd!(sh, "bash -e -u -o pipefail -c {script}").quiet().ignore_status();
-                succeeded(&script, &bash.output()?)
+            RUN => succeeds(sh, &script),
+            HUB => {
+                let scratch = Scratch::create(sh.create_dir("target/readme")?, "run-")?;
+                let hub = HubFixture::start(scratch.path())?;
+                succeeds(sh, &hub.script(&script))?;
+                let found = files_below(sh, &hub.folder)?;
+                for model in hub::WORKFLOW_MODELS {
+                    let path = found.iter().find(|path| path.ends_with(model));
+                    let path = path.with_context(|| format!("the commands brought no {model}"))?;
+                    let bytes = std::fs::read(hub.folder.join(path))?;
+                    ensure!(bytes == hub::content(model).to_vec(), "{path} has other bytes");
+                }
+                Ok(())
             }
-            Treatment::Hub => {
-                let fixture = hub::HubFixture::new()?;
-                succeeded(&script, &fixture.run(sh, &script)?)?;
-                fixture.verify(sh)
-            }
+            _ => Ok(()),
         }
     }
 }
 
-fn succeeded(script: &str, output: &Output) -> Result<()> {
+fn succeeds(sh: &Shell, script: &str) -> Result<()> {
+    let output = cmd!(sh, "bash -e -u -o pipefail -c {script}").quiet().ignore_status().output()?;
     ensure!(
         output.status.success(),
         "these commands failed ({}):\n{script}\n--- standard output\n{}\n--- standard error\n{}",
@@ -163,8 +142,7 @@ fn succeeded(script: &str, output: &Output) -> Result<()> {
 
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tag = TAGS.iter().find(|(_, treatment)| *treatment == self.treatment).map_or("", |(tag, _)| tag);
-        write!(f, "{}: {tag}", self.place)?;
+        write!(f, "{}: {}", self.place, self.tag)?;
         self.commands.iter().try_for_each(|command| write!(f, "\n    $ {command}"))
     }
 }
@@ -172,34 +150,33 @@ impl fmt::Display for Block {
 /// The blocks of a document.
 fn parse(file: &str, text: &str) -> Result<Vec<Block>> {
     let mut blocks = Vec::new();
-    let mut treatment = None;
+    let mut tag = None;
     let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         let (place, line) = (format!("{file}:{}", index + 1), line.trim());
-        if let Some(tag) = line.strip_prefix("<!-- ci:").and_then(|rest| rest.strip_suffix("-->")) {
-            let known = TAGS.iter().find(|(known, _)| *known == tag.trim());
-            let (_, known) = known.with_context(|| format!("{place}: `ci:{tag}` is none of {TAGS:?}"))?;
-            treatment = Some(*known);
+        if let Some(name) = line.strip_prefix("<!-- ci:").and_then(|rest| rest.strip_suffix("-->")) {
+            let known = TAGS.into_iter().find(|known| *known == name.trim());
+            tag = Some(known.with_context(|| format!("{place}: `ci:{name}` is none of {TAGS:?}"))?);
         } else if let Some(language) = line.strip_prefix("```") {
             let body: Vec<_> =
                 lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```").collect();
-            let treatment = treatment.take();
+            let tag = tag.take();
             if !matches!(language.trim(), "console" | "sh" | "bash" | "shell") {
                 continue;
             }
-            let Some(treatment) = treatment else {
+            let Some(tag) = tag else {
                 bail!(
                     "{place}: add a tag above this block, such as <!-- ci: run --> or <!-- ci: example -->"
                 );
             };
             let commands = commands(&body);
             ensure!(
-                !commands.is_empty() || treatment == Treatment::Example,
+                !commands.is_empty() || tag == EXAMPLE,
                 "{place}: no line of this block begins with `$ `, so there is nothing to run"
             );
-            blocks.push(Block { place, treatment, commands });
+            blocks.push(Block { place, tag, commands });
         } else if !line.is_empty() {
-            treatment = None;
+            tag = None;
         }
     }
     Ok(blocks)
@@ -231,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_the_treatment_of_the_tag_right_above_it() {
+    fn a_block_has_the_tag_right_above_it() {
         let text = "\
 <!-- ci: run -->
 
@@ -259,16 +236,8 @@ nothing
 ```
 ";
         let blocks = parse("f", text).unwrap();
-        let treatments: Vec<_> = blocks.iter().map(|block| (block.place.as_str(), block.treatment)).collect();
-        assert_eq!(
-            treatments,
-            [
-                ("f:3", Treatment::Run),
-                ("f:8", Treatment::CiScript),
-                ("f:13", Treatment::Hub),
-                ("f:22", Treatment::Example)
-            ]
-        );
+        let tags: Vec<_> = blocks.iter().map(|block| (block.place.as_str(), block.tag)).collect();
+        assert_eq!(tags, [("f:3", RUN), ("f:8", CI_SCRIPT), ("f:13", HUB), ("f:22", EXAMPLE)]);
     }
 
     /// The document promises it. A pipeline is one command.

@@ -1,82 +1,56 @@
 //! The documented commands about containers, run as written, one block after another.
-//!
-//! Their `docker` is the wrapper of [`super::engine`]. Lock and Dockerfile come from environment variables.
 
 #![expect(clippy::print_stdout, reason = "a log needs the commands that ran")]
 
 use anyhow::{Context as _, Result, ensure};
-use xshell::cmd;
 
-use super::comfyui;
 use super::env::ContainerEnv;
-use super::names::{CANARY, DOCS_VOLUMES};
 use super::repository::Repository;
 use crate::project;
-use crate::readme::{self, Treatment};
-use crate::tools::files::verify_owner;
+use crate::readme::{self, CONTAINERS, REPOSITORY, REPOSITORY_MOVED};
 use crate::tools::steps::indented;
 
-/// The user of the folder with a workflow.
-const OWNER: &str = "12345";
+/// The volumes of the documented commands. Created here, they have the label by which they are removed.
+const VOLUMES: [&str; 2] = ["comfy-baked", "comfy-models"];
 
-pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
-    let mut blocks = readme::blocks()?;
-    let is_here = |treatment| matches!(treatment, Treatment::Containers | Treatment::ContainersWorkflow);
-    blocks.retain(|block| is_here(block.treatment));
-    ensure!(
-        !blocks.is_empty(),
-        "README.md and docs/*.md have no block <!-- ci: run by cargo lab containers -->"
-    );
-    // Created here, the volumes have the label by which they are removed.
-    for volume in DOCS_VOLUMES {
+pub(super) fn run(env: &ContainerEnv) -> Result<()> {
+    for volume in VOLUMES {
         env.volume(volume)?;
     }
-    let sh = env.engine.shell().clone();
-    let folder = env.engine.scratch.fresh("workflow");
-    sh.write_file(folder.join("workflow.json"), env.server.workflow(&env.server.base()))?;
-    // Containers of root write into the folder of another user.
-    cmd!(sh, "chown --recursive {OWNER} {folder}").quiet().run()?;
-    sh.set_var("PROVISION_LOCK", &env.lock);
-    sh.set_var("PROVISION_DOCKERFILE", &env.prebuilt);
-    sh.set_var("HF_TOKEN", CANARY);
-    // The workflow names this machine's server.
-    sh.set_var("PROVISION_ALLOW_PRIVATE", "1");
-    // The other progress of docker fills a log with redrawn lines.
-    sh.set_var("BUILDKIT_PROGRESS", "plain");
-    for block in blocks {
+    for block in readme::blocks()?.iter().filter(|block| block.tag == CONTAINERS) {
         println!("{block}");
-        let script = env.engine.scratch.fresh("docs.sh");
-        sh.write_file(&script, format!("set -eux -o pipefail\n{}\n", block.commands.join("\n")))?;
-        let is_beside_workflow = block.treatment == Treatment::ContainersWorkflow;
-        sh.change_dir(if is_beside_workflow { &folder } else { project::root() });
+        let script = env.server.scratch.fresh("docs.sh");
+        let text = format!("set -eux -o pipefail\n{}\n", block.commands.join("\n"));
+        env.server.sh.write_file(&script, text)?;
         // `docker exec -it` needs a terminal, which script(1) makes.
-        let command = format!("bash '{script}'");
-        let terminal = cmd!(sh, "script --quiet --return --command {command} /dev/null");
-        let output = terminal.quiet().ignore_status().ignore_stderr().output()?;
-        let text = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
-        ensure!(output.status.success(), "{}: these commands failed:\n{text}", block.place);
+        let run = format!("script --quiet --return --command 'bash {script}' /dev/null");
+        let ended =
+            env.run(&format!("cd '{}'\nexport PROVISION_LOCK={}\n{run}", project::root(), env.lock_file))?;
+        ensure!(ended.status.success(), "{}: these commands failed:\n{ended}", block.place);
     }
-    verify_owner(&sh, &folder, OWNER)
+    Ok(())
 }
 
 /// Walks each document about a repository of one's own: a new repository for each, and its blocks in their order.
-pub(super) fn own_repository(env: &mut ContainerEnv) -> Result<()> {
+pub(super) fn own_repository(env: &ContainerEnv) -> Result<()> {
     let mut last: Option<(String, Repository<'_>)> = None;
     for block in readme::blocks()? {
-        if !matches!(block.treatment, Treatment::Repository | Treatment::RepositoryMoved) {
+        if !matches!(block.tag, REPOSITORY | REPOSITORY_MOVED) {
             continue;
         }
         let document = block.place.split(':').next().unwrap_or_default();
         if last.as_ref().is_none_or(|(name, _)| name != document) {
             let repository = Repository::create(env)?;
-            std::fs::write(repository.folder.join("download.sh"), wget_script()?)?;
-            comfyui::write(&repository.folder)?;
+            std::fs::write(repository.hub.folder.join("download.sh"), wget_script()?)?;
+            // What people who run ComfyUI have: docs/comfyui.md names the files.
+            let files = project::root().join("lab/src/containers/comfyui");
+            repository.succeeds(&format!("cp --recursive '{files}/.' ."))?;
             last = Some((document.to_owned(), repository));
         }
         let (_, repository) = last.as_ref().context("a document has a repository")?;
-        let has_moved = block.treatment == Treatment::RepositoryMoved;
+        let has_moved = block.tag == REPOSITORY_MOVED;
         if has_moved {
-            repository.move_branch();
+            repository.hub.move_branch();
         }
         println!("{block}");
         let ended = repository.run(&block.commands.join("\n"))?;
@@ -84,7 +58,6 @@ pub(super) fn own_repository(env: &mut ContainerEnv) -> Result<()> {
         println!("{}", indented(&ended.stdout));
         ensure!(!has_moved || ended.stdout.contains("updated"), "{}: nothing moved:\n{ended}", block.place);
     }
-    ensure!(last.is_some(), "no document has a block that runs in a repository");
     Ok(())
 }
 

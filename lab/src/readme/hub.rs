@@ -1,76 +1,103 @@
-//! A fixture for documented commands that need the Hub: the testbed's Hub and a workflow.
+//! The testbed's Hub with the files of the documents and of checks, and a folder with a workflow.
 //!
-//! The commands run in a directory below `target`, where cargo finds the workspace and its aliases. The directory has a
-//! `workflow.json` with a model at its top, one in a subgraph, and one that a widget only names. Afterwards every model
-//! with a URL must be below the directory, byte for byte.
+//! Every repository is gated, so each use needs the token. The folder has a `workflow.json` with a model at its top, one
+//! in a subgraph, and one that a widget only names.
 
-use std::process::Output;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use camino::{Utf8Path, Utf8PathBuf};
 use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 use serde_json::{Value, json};
-use xshell::{Shell, cmd};
 
-use crate::project;
-use crate::tools::files::files_below;
-use crate::tools::scratch::Scratch;
+use crate::real::TOKEN;
 
-/// The folders of `ComfyUI` and the models that belong there.
-const MODELS: [&str; 2] = ["vae/x.safetensors", "loras/y.safetensors"];
+/// The repositories of the Hub and their files: those of the documents, then those of the checks.
+const FILES: [(&str, &str); 16] = [
+    ("Comfy-Org/Qwen-Image_ComfyUI", "split_files/vae/qwen_image_vae.safetensors"),
+    ("Comfy-Org/Qwen-Image_ComfyUI", "split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors"),
+    ("lightx2v/Qwen-Image-Lightning", "Qwen-Image-Lightning-4steps-V1.0.safetensors"),
+    ("lightx2v/Qwen-Image-Lightning", "Qwen-Image-Lightning-8steps-V1.0.safetensors"),
+    ("me/models", "a.safetensors"),
+    ("me/models", "b.safetensors"),
+    ("me/models", "c.safetensors"),
+    ("me/models", "d.safetensors"),
+    ("me/comfyui", "split_files/diffusion_models/model.safetensors"),
+    ("me/comfyui", "split_files/text_encoders/encoder.safetensors"),
+    ("me/comfyui", "split_files/vae/ae.safetensors"),
+    ("me/comfyui", "checkpoint.safetensors"),
+    ("me/comfyui", "control.safetensors"),
+    ("me/comfyui", "detail.safetensors"),
+    ("me/comfyui", "style.safetensors"),
+    ("me/other", "ae.safetensors"),
+];
 
-/// The Hub, its file store, and the directory with the workflow.
-pub(super) struct HubFixture {
-    scratch: Scratch,
-    contents: [Content; 2],
+/// The models for which the workflow has a URL, in the folders of `ComfyUI`.
+pub(crate) const WORKFLOW_MODELS: [&str; 2] =
+    ["vae/qwen_image_vae.safetensors", "text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors"];
+
+/// The size of each file, in bytes.
+const SIZE: u64 = 1_500_000;
+
+/// The Hub, its file store, and the folder.
+#[derive(Debug)]
+pub(crate) struct HubFixture {
+    pub(crate) folder: Utf8PathBuf,
     hub: BlockingOrigin,
+    files: Hub,
     _store: BlockingOrigin,
 }
 
 impl HubFixture {
-    pub(super) fn new() -> Result<Self> {
+    /// Starts the Hub and creates the folder.
+    pub(crate) fn start(folder: &Utf8Path) -> Result<Self> {
         let start = || BlockingOrigin::start(OriginConfig::default()).context("starting an origin");
         let (hub, store) = (start()?, start()?);
-        let contents = [3, 4].map(|seed| Content::safetensors(seed, 1_500_000));
-        let paths = MODELS.map(|path| format!("split_files/{path}"));
-        let files: Vec<_> = paths.iter().map(String::as_str).zip(contents.iter().cloned()).collect();
-        Hub::mount(&hub, &store).commit("owner/repo", "main", &files);
-        let parent = project::root().join("target/readme");
-        std::fs::create_dir_all(&parent)?;
-        let scratch = Scratch::create(&parent, "run-")?;
-        std::fs::write(scratch.path().join("workflow.json"), workflow().to_string())?;
-        Ok(Self { scratch, contents, hub, _store: store })
-    }
-
-    /// Runs a script in the directory.
-    pub(super) fn run(&self, sh: &Shell, script: &str) -> Result<Output> {
-        let _pushed = sh.push_dir(self.scratch.path());
-        let command = cmd!(sh, "bash -e -u -o pipefail -c {script}")
-            .env("HF_ENDPOINT", self.hub.url(""))
-            .env_remove("PROVISION_LOCK")
-            .env_remove("PROVISION_DEST")
-            .env_remove("HF_TOKEN");
-        Ok(command.quiet().ignore_status().output()?)
-    }
-
-    /// Requires every model for which the workflow has a URL.
-    pub(super) fn verify(&self, sh: &Shell) -> Result<()> {
-        let folder = self.scratch.path();
-        let found = files_below(sh, folder)?;
-        for (model, content) in MODELS.iter().zip(&self.contents) {
-            let path = found.iter().find(|path| path.ends_with(model));
-            let path = path.with_context(|| format!("the commands brought no {model}"))?;
-            ensure!(std::fs::read(folder.join(path))? == content.to_vec(), "{path} has other bytes");
+        let files = Hub::mount(&hub, &store);
+        for (repository, path) in FILES {
+            files.commit(repository, "main", &[(path, content(path))]);
+            files.gate(repository, TOKEN);
         }
-        Ok(())
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join("workflow.json"), workflow().to_string())?;
+        Ok(Self { folder: folder.to_owned(), hub, files, _store: store })
     }
+
+    /// A script with these commands, which run in the folder and use the Hub.
+    pub(crate) fn script(&self, commands: &str) -> String {
+        // A workflow of others may not name hosts of a private network, as the Hub is here.
+        format!(
+            "cd '{}'\nunset PROVISION_LOCK PROVISION_DEST\n\
+             export HF_ENDPOINT={} HF_TOKEN={TOKEN} PROVISION_ALLOW_PRIVATE=1\n{commands}",
+            self.folder,
+            self.hub.url(""),
+        )
+    }
+
+    /// Commits other bytes to a branch that the documents follow.
+    pub(crate) fn move_branch(&self) {
+        let (repository, path) = FILES[0];
+        self.files.commit(repository, "main", &[(path, Content::safetensors(99, SIZE))]);
+    }
+
+    /// The number of requests to the Hub so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.hub.counters().requests
+    }
+}
+
+/// The bytes of a file of the Hub, by its name.
+pub(crate) fn content(path: &str) -> Content {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    Content::safetensors(name.bytes().map(u64::from).sum(), SIZE)
 }
 
 /// A workflow with the keys of `ComfyUI` that an import reads.
 fn workflow() -> Value {
-    let [top, subgraph] = MODELS.map(|path| {
+    let [top, subgraph] = WORKFLOW_MODELS.map(|path| {
         let (folder, name) = path.split_once('/').unwrap_or_default();
-        let url = format!("https://huggingface.co/owner/repo/resolve/main/split_files/{path}?download=true");
+        let repository = FILES[0].0;
+        let url =
+            format!("https://huggingface.co/{repository}/resolve/main/split_files/{path}?download=true");
         json!({"id": 1, "type": "Loader", "widgets_values": [name], "properties": {
             "models": [{"name": name, "url": url, "directory": folder}]
         }})

@@ -19,6 +19,9 @@ use crate::tools::wheel::{self, Assets};
 /// The repository on the imitated hub.
 pub(super) const REPOSITORY: &str = "canary/minilm";
 
+/// The hub's token. Its text may occur in no output, file, image or request to another host.
+pub(crate) const TOKEN: &str = "hf_canary_4e1f7a90b2c35d68";
+
 /// The signature in the hub's redirects: a secret, as a token is.
 pub(super) const SIGNATURE: &str = "sig_canary_0123456789abcdef";
 
@@ -30,14 +33,14 @@ pub(super) const MARKER: &str = ".models-installed";
 pub(crate) struct RealFixture {
     // Dropped in this order: the server before its directory.
     nginx: Nginx,
-    pub(super) log: AccessLog,
+    pub(crate) log: AccessLog,
     pub(crate) assets: Assets,
     /// The value of `SSL_CERT_FILE` with which the client trusts the https server.
     pub(super) authority: Utf8PathBuf,
     pub(super) ports: Ports,
     /// The command under test, `cargo xtask` or one that is called like it.
     pub(crate) program: Utf8PathBuf,
-    pub(super) sh: Shell,
+    pub(crate) sh: Shell,
     pub(crate) scratch: Scratch,
 }
 
@@ -77,19 +80,35 @@ impl RealFixture {
         self.nginx.log()
     }
 
+    /// Ends the server. The next check finds its ports closed.
+    pub(crate) fn stop_server(&self) -> Result<()> {
+        self.nginx.server().signal("TERM")
+    }
+
+    /// The address of the hub and, below it, of the files: in `files`; in `rate/RATE`, by nginx's notation of a rate
+    /// for each response; in `gated`, for requests with the token.
+    pub(crate) fn hub(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.http)
+    }
+
     /// A lock of all files, over http.
     pub(crate) fn lock(&self) -> Lock {
-        Lock::new(&self.assets.files, &format!("http://127.0.0.1:{}/files", self.ports.http))
+        self.lock_at(&format!("{}/files", self.hub()))
     }
 
     /// A lock of all files, over http with 1 MB/s for each request.
     pub(super) fn slow_lock(&self) -> Lock {
-        Lock::new(&self.assets.files, &format!("http://127.0.0.1:{}/slow", self.ports.http))
+        self.lock_at(&format!("{}/rate/1m", self.hub()))
     }
 
     /// A lock of all files, over https.
     pub(super) fn https_lock(&self) -> Lock {
-        Lock::new(&self.assets.files, &format!("https://localhost:{}/files", self.ports.https))
+        self.lock_at(&format!("https://localhost:{}/files", self.ports.https))
+    }
+
+    /// A lock of all files at the URL `base`.
+    pub(super) fn lock_at(&self, base: &str) -> Lock {
+        Lock::new(&self.assets.files, base)
     }
 
     /// The path of a directory that does not exist.
@@ -97,16 +116,17 @@ impl RealFixture {
         self.scratch.fresh("dest")
     }
 
-    /// `cargo xtask ARGUMENTS…`.
-    pub(super) fn run(&self, arguments: &[&str]) -> Result<Run> {
-        Ok(Run::new(&self.program, &self.sh.var("PATH")?, self.scratch.fresh("run"))?.args(arguments))
+    /// `cargo xtask COMMAND… --lock … --dest …`.
+    pub(super) fn run(&self, command: &[&str], lock: &Utf8Path, destination: &Utf8Path) -> Result<Run> {
+        let run = Run::new(&self.program, &self.sh.var("PATH")?, self.scratch.fresh("run"))?;
+        Ok(run.args(command).args(&["--lock", lock.as_str(), "--dest", destination.as_str()]))
     }
 
-    /// `cargo xtask COMMAND --lock … --dest …`.
+    /// `cargo xtask COMMAND --lock … --dest …` with a file of this lock.
     pub(super) fn run_on(&self, command: &str, lock: &Lock, destination: &Utf8Path) -> Result<Run> {
         let path = self.scratch.fresh("lock");
         fs::write(&path, lock.text())?;
-        self.run(&[command, "--lock", path.as_str(), "--dest", destination.as_str()])
+        self.run(&[command], &path, destination)
     }
 
     /// `cargo xtask fetch-models --lock … --dest …`.
@@ -125,18 +145,8 @@ impl RealFixture {
         Ok(())
     }
 
-    /// Requires that every file under a final name has its digest.
-    pub(super) fn assert_right_or_absent(&self, lock: &Lock, destination: &Utf8Path) -> Result<()> {
-        let mut installed = lock.clone();
-        installed.entries.retain(|entry| destination.join(&entry.path).exists());
-        if installed.entries.is_empty() {
-            return Ok(());
-        }
-        verify_sums(&self.sh, destination, &installed.sums())
-    }
-
     /// Requires that the server got no request after `mark`.
-    pub(super) fn assert_no_request(&self, mark: Mark) -> Result<()> {
+    pub(crate) fn assert_no_request(&self, mark: Mark) -> Result<()> {
         let requests = self.log.since(mark)?;
         ensure!(requests.is_empty(), "the server should get no request, and got: {requests:#?}");
         Ok(())
@@ -158,7 +168,11 @@ fn configuration(folder: &Utf8Path, certificates: &Certificates, ports: Ports) -
         listen 127.0.0.1:{http};
         location = {SYNC} {{ return 204; }}
         {files}
-        location /slow/ {{ alias {folder}/; limit_rate 1m; }}
+        location ~ ^/rate/(?<rate>\w+)/(?<name>.+)$ {{ alias {folder}/$name; limit_rate $rate; }}
+        location /gated/ {{
+            if ($http_authorization != 'Bearer {TOKEN}') {{ return 401; }}
+            alias {folder}/;
+        }}
 
         # The hub redirects large files to a signed URL on another server, small files to a relative URL with a query.
         location = /{REPOSITORY}/resolve/main/model.safetensors {{

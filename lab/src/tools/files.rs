@@ -17,6 +17,16 @@ pub(crate) fn files_below(sh: &Shell, directory: &Utf8Path) -> Result<Vec<String
     Ok(paths)
 }
 
+/// The files below `directory` that contain this text, found by `grep`.
+pub(crate) fn files_with(sh: &Shell, directory: &Utf8Path, text: &str) -> Result<Vec<String>> {
+    let flags = ["--recursive", "--text", "--fixed-strings", "--files-with-matches"];
+    let output = cmd!(sh, "grep {flags...} -e {text} {directory}").quiet().ignore_status().output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    // grep exits with 1 when it finds nothing, and with more when it cannot search.
+    ensure!(matches!(output.status.code(), Some(0 | 1)), "grep in {directory} failed: {error}");
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
 /// Verifies every file that `sums` names, relative to `directory`, with `sha256sum --check`.
 pub(crate) fn verify_sums(sh: &Shell, directory: &Utf8Path, sums: &str) -> Result<()> {
     let _pushed = sh.push_dir(directory);

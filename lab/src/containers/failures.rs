@@ -5,21 +5,18 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use xshell::cmd;
 
-use crate::containers::env::ContainerEnv;
-use crate::containers::model_server::SLOW;
-use crate::containers::names::{BAKED, DESTINATION, MARKER, RUNTIME};
+use super::engine::{BAKED, RUNTIME};
+use super::env::{ContainerEnv, DESTINATION, MARKER};
 use crate::tools::steps::indented;
 use crate::tools::{access_log, wait};
 
 /// [`killed`] fills this volume; [`damaged`] and [`no_origin`] use it.
 const VOLUME: &str = "provision-check-fetched";
 
-pub(super) fn killed(env: &mut ContainerEnv) -> Result<()> {
+pub(super) fn killed(env: &ContainerEnv) -> Result<()> {
     const NAME: &str = "provision-check-killed";
-    let (sh, engine, total) = (env.engine.shell(), &env.engine, env.server.total());
-    let volume = env.volume(VOLUME)?;
+    let (volume, total) = (env.volume(VOLUME)?, env.total());
     let mark = env.server.log.mark()?;
     let sent = |mark| Ok::<_, anyhow::Error>(access_log::bytes(&env.server.log.since(mark)?));
     let progress = |percent| {
@@ -27,22 +24,22 @@ pub(super) fn killed(env: &mut ContainerEnv) -> Result<()> {
             Ok(Some(sent(mark)?).filter(|sent| *sent >= total * percent / 100))
         })
     };
-    env.server.limit(SLOW)?;
-    let options = ["--volume", &format!("{volume}:{DESTINATION}"), "--env", "PROVISION_CONNECTIONS=8"];
-    let start =
-        engine.start_command(cmd!(sh, "docker run --name {NAME} {options...} {RUNTIME} /pre_start.sh"))?;
+    // Slow responses end often, so that the access log follows the download.
+    let lock = env.lock_at(&format!("{}/rate/1m", env.server.hub()))?;
+    let mounts = format!("--volume {volume}:{DESTINATION} --volume {lock}:/opt/provision/models.lock:ro");
+    let options = format!("--name {NAME} --env PROVISION_CONNECTIONS=8 {mounts}");
+    let first = env.start_script(&format!("docker run {options} {RUNTIME} /pre_start.sh"))?;
     progress(15)?;
-    engine.succeeds(cmd!(sh, "docker stop {NAME}"))?;
-    start.end()?.exited(143)?;
-    let start = engine.start_command(cmd!(sh, "docker start --attach {NAME}"))?;
+    env.succeeds(&format!("docker stop {NAME}"))?;
+    first.end()?.exited(143)?;
+    let second = env.start_script(&format!("docker start --attach {NAME}"))?;
     progress(40)?;
-    engine.succeeds(cmd!(sh, "docker kill {NAME}"))?;
-    start.end()?.exited(137)?;
+    env.succeeds(&format!("docker kill {NAME}"))?;
+    second.end()?.exited(137)?;
     let before = sent(mark)?;
-    env.server.unlimit(SLOW)?;
 
     let mark = env.server.log.mark()?;
-    println!("{}", indented(&engine.succeeds(cmd!(sh, "docker start --attach {NAME}"))?.stderr));
+    println!("{}", indented(&env.succeeds(&format!("docker start --attach {NAME}"))?.stderr));
     env.verify_volume(volume)?;
     let after = sent(mark)?;
     println!("    sent before the kill: {before}, after it: {after}, the set: {total}");
@@ -51,15 +48,14 @@ pub(super) fn killed(env: &mut ContainerEnv) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn damaged(env: &mut ContainerEnv) -> Result<()> {
-    let entry = &env.server.lock.entries[1];
+pub(super) fn damaged(env: &ContainerEnv) -> Result<()> {
+    let entry = &env.lock.entries[1];
     let (path, middle) = (&entry.path, entry.size / 2);
-    let damage = format!(
-        "cd {DESTINATION} && rm {MARKER} && printf '\\377' | dd of={path} bs=1 seek={middle} conv=notrunc status=none"
-    );
-    env.container(VOLUME, &[RUNTIME, "sh", "-c", &damage])?.exited(0)?;
+    let dd = format!("dd of={path} bs=1 seek={middle} conv=notrunc status=none");
+    let damage = format!("cd {DESTINATION} && rm {MARKER} && printf \"\\377\" | {dd}");
+    env.container(VOLUME, &format!("{RUNTIME} sh -c '{damage}'"))?.exited(0)?;
     let mark = env.server.log.mark()?;
-    let ended = env.container(VOLUME, &[RUNTIME, "/pre_start.sh"])?.exited(0)?;
+    let ended = env.container(VOLUME, &format!("{RUNTIME} /pre_start.sh"))?.exited(0)?;
     println!("{}", indented(&ended.stderr));
     env.verify_volume(VOLUME)?;
     let requests = env.server.log.since(mark)?;
@@ -71,25 +67,26 @@ pub(super) fn damaged(env: &mut ContainerEnv) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn no_origin(env: &mut ContainerEnv) -> Result<()> {
-    env.server.stop();
-    env.container(VOLUME, &[RUNTIME, "/pre_start.sh"])?.exited(0)?;
+pub(super) fn no_origin(env: &ContainerEnv) -> Result<()> {
+    env.server.stop_server()?;
+    env.container(VOLUME, &format!("{RUNTIME} /pre_start.sh"))?.exited(0)?;
     let empty = env.volume("provision-check-empty")?;
-    let retries = ["--env", "PROVISION_RETRIES=1"];
-    let ended = env.container(empty, &[&retries[..], &[RUNTIME, "/pre_start.sh"]].concat())?.exited(4)?;
+    let run = |options: &str, command: &str| {
+        env.container(empty, &format!("--env PROVISION_RETRIES=1 {options} {RUNTIME} {command}"))
+    };
+    let ended = run("", "/pre_start.sh")?.exited(4)?;
     println!("{}", indented(&ended.stderr));
-    let path = &env.server.lock.entries[0].path;
+    let path = &env.lock.entries[0].path;
     let ended = ended.complains(&[path, "INCOMPLETE", "check the network", "PROVISION_REQUIRED=0"])?;
     ensure!(ended.stdout.is_empty(), "the failure is not on standard error:\n{ended}");
 
     // Sourced, the script ends the script that sources it, or lets it go on.
-    let start = [RUNTIME, "sh", "-c", ". /pre_start.sh; echo ComfyUI starts"];
-    let ended = env.container(empty, &[&retries[..], &start].concat())?.exited(4)?;
+    let start = "sh -c '. /pre_start.sh; echo ComfyUI starts'";
+    let ended = run("", start)?.exited(4)?;
     ensure!(ended.stdout.is_empty(), "the start went on without the models:\n{ended}");
-    let tolerant = ["--env", "PROVISION_REQUIRED=0"];
-    let ended = env.container(empty, &[&retries[..], &tolerant, &start].concat())?.exited(0)?;
+    let ended = run("--env PROVISION_REQUIRED=0", start)?.exited(0)?;
     ended.says(&["ComfyUI starts", "starting without the models"])?;
 
-    env.container(empty, &[BAKED, "/pre_start.sh"])?.exited(0)?;
+    env.container(empty, &format!("{BAKED} /pre_start.sh"))?.exited(0)?;
     env.verify_volume(empty)
 }
