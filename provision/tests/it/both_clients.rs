@@ -5,17 +5,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
 
 use provision_core::source_url::SourceUrl;
-use provision_http::{
-    ClientConfig, Credential, ExpectedBody, HeaderProblem, HttpClient, ProxyVariable, RedirectError,
-    RequestError, Roots, TransportError,
-};
-use provision_testbed::{Certificate, Content, Control, Fault, Tls, authority};
+use provision_http::{ExpectedBody, HeaderProblem, RedirectError, RequestError, TransportError};
+use provision_testbed::Certificate;
 
-use crate::fixture::{start_encrypted_origin, start_origin, start_proxy};
-use crate::secrets::{self, MARK};
+use crate::prelude::*;
 
 const SIZE: u64 = 10_000;
 
@@ -430,7 +425,7 @@ fn fault_54_every_proxy_that_carries_bodies_carries_documents() {
 }
 
 #[test]
-fn fault_99_a_silent_proxy_ends_with_the_time_limit_of_a_connection() {
+fn fault_99_a_silent_proxy_ends_with_the_connect_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     for scheme in ["http", "socks5h", "socks4a"] {
         let mut config = through(scheme, silent.local_addr().unwrap());

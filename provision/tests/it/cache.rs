@@ -3,14 +3,9 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use provision_core::event::{Event, Outcome};
-use provision_disk::{Acquire, Destination, DestinationLock, PartFile};
 use provision_engine::cache::{Bounds, Cache};
-use provision_engine::fetch::Report;
-use provision_testbed::Content;
 
-use crate::fixture::Fixture;
-use crate::program::{fetch, program, run};
+use crate::prelude::*;
 
 fn content(n: u64) -> Content {
     Content::generated(n, 3_000_000 + n)
@@ -30,6 +25,12 @@ fn distant_fixture() -> (Fixture, tempfile::TempDir) {
     (fixture, memory)
 }
 
+/// Both of them.
+fn both_places() -> [(Fixture, Option<tempfile::TempDir>); 2] {
+    let (distant, memory) = distant_fixture();
+    [(fixture(), None), (distant, Some(memory))]
+}
+
 fn with_cache_at(path: impl Fn(&Fixture) -> Utf8PathBuf) -> Fixture {
     let mut fixture = Fixture::new();
     fixture.file("loras/a", &content(1)).file("vae/b", &content(2));
@@ -41,15 +42,11 @@ fn cache(fixture: &Fixture) -> Cache {
     Cache::open(fixture.local.cache.as_deref().unwrap()).unwrap()
 }
 
-fn outcomes(report: &Report) -> Vec<Outcome> {
-    report.files.iter().map(|file| file.result.as_ref().unwrap().unwrap()).collect()
-}
-
-fn object(fixture: &Fixture, path: &str) -> std::path::PathBuf {
+fn object(fixture: &Fixture, path: &str) -> PathBuf {
     object_in(fixture, fixture.local.cache.as_deref().unwrap(), path)
 }
 
-fn object_in(fixture: &Fixture, cache: &Utf8Path, path: &str) -> std::path::PathBuf {
+fn object_in(fixture: &Fixture, cache: &Utf8Path, path: &str) -> PathBuf {
     let lock = fixture.lock();
     let model = lock.models().iter().find(|model| model.path.as_str() == path).unwrap();
     cache.join(Cache::object(model).path.as_str()).into()
@@ -64,7 +61,7 @@ fn start_over(fixture: &Fixture) {
 fn a_cached_file_is_not_fetched_again() {
     let fixture = fixture();
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
-    let requests = fixture.origin.counters().requests;
+    let requests = fixture.requests();
     // One file with two names: the cache takes no extra space.
     assert_eq!(
         std::fs::metadata(object(&fixture, "vae/b")).unwrap().ino(),
@@ -72,7 +69,7 @@ fn a_cached_file_is_not_fetched_again() {
     );
     start_over(&fixture);
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Cached; 2]);
-    assert_eq!(fixture.origin.counters().requests, requests);
+    assert_eq!(fixture.requests(), requests);
 }
 
 #[test]
@@ -86,10 +83,7 @@ fn on_another_file_system_the_bytes_are_copied_and_verified() {
 
 #[test]
 fn a_cache_object_with_wrong_bytes_is_removed_and_refetched() {
-    for (fixture, _memory) in [(fixture(), None), {
-        let (fixture, memory) = distant_fixture();
-        (fixture, Some(memory))
-    }] {
+    for (fixture, _memory) in both_places() {
         fixture.fetch_all();
         start_over(&fixture);
         let path = object(&fixture, "vae/b");
@@ -115,19 +109,16 @@ fn an_object_of_another_length_is_no_candidate() {
 
 #[test]
 fn an_interrupted_fetch_resumes_from_its_part_in_the_cache() {
-    for (fixture, _memory) in [(fixture(), None), {
-        let (fixture, memory) = distant_fixture();
-        (fixture, Some(memory))
-    }] {
-        fixture.origin.shape(provision_testbed::Shape::rate(4 << 20));
+    for (fixture, _memory) in both_places() {
+        fixture.origin.shape(Shape::rate(4 << 20));
         fixture.fetch_and_interrupt_at(2_500_000);
         // As a build that discards its layer.
         std::fs::remove_dir_all(fixture.destination()).unwrap();
-        fixture.origin.shape(provision_testbed::Shape::default());
-        let sent = fixture.origin.counters().body_bytes_sent;
+        fixture.origin.shape(Shape::default());
+        let sent = fixture.sent();
         let report = fixture.fetch_all();
         assert!(report.files.iter().map(|file| file.resumed).sum::<u64>() > 0);
-        let again = fixture.origin.counters().body_bytes_sent - sent;
+        let again = fixture.sent() - sent;
         assert!(again < 6_000_003 - 1_000_000, "{again} bytes again");
         assert!(cache(&fixture).entries().unwrap().iter().all(|entry| !entry.is_partial));
     }
@@ -137,9 +128,9 @@ fn an_interrupted_fetch_resumes_from_its_part_in_the_cache() {
 fn a_part_beside_its_target_is_completed_and_fills_the_cache() {
     let mut fixture = fixture();
     let path = fixture.local.cache.take();
-    fixture.origin.shape(provision_testbed::Shape::rate(4 << 20));
+    fixture.origin.shape(Shape::rate(4 << 20));
     fixture.fetch_and_interrupt_at(2_500_000);
-    fixture.origin.shape(provision_testbed::Shape::default());
+    fixture.origin.shape(Shape::default());
     fixture.local.cache = path;
     let report = fixture.fetch_all();
     assert!(report.files.iter().map(|file| file.resumed).sum::<u64>() > 0);
@@ -161,13 +152,12 @@ fn a_run_that_waited_for_the_cache_uses_the_fetched_objects() {
         let model = first.lock().models()[1].clone();
         let object = Cache::object(&model);
         let path = place.root().path().join(object.path.as_str());
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, content(2).to_vec()).unwrap();
+        write(&path, content(2).to_vec());
         drop(guard);
         waiting.join().unwrap()
     });
     assert_eq!(outcomes(&report), [Outcome::Cached]);
-    assert_eq!(second.origin.counters().requests, 0);
+    assert_eq!(second.requests(), 0);
 }
 
 #[test]
@@ -198,9 +188,9 @@ fn pruning_removes_the_least_recently_used_and_old_parts() {
     let old = filetime(&object(&fixture, "loras/a"), 1_000_000_000);
     assert_eq!(old, 1_000_000_000);
     let mut other = Cache::object(&fixture.lock().models()[1]);
-    other.sha256 = provision_core::digest::Sha256::of(b"never fetched");
+    other.sha256 = Sha256::of(b"never fetched");
     let other = Cache::object(&other);
-    drop(PartFile::open(cache.place(), &other, &provision_disk::PartNames::Shared, || true).unwrap());
+    drop(PartFile::open(cache.place(), &other, &PartNames::Shared, || true).unwrap());
     let entries = cache.entries().unwrap();
     assert_eq!(entries.len(), 3);
     assert_eq!(entries.iter().filter(|entry| entry.is_partial).count(), 1);
@@ -219,8 +209,8 @@ fn pruning_removes_the_least_recently_used_and_old_parts() {
 }
 
 /// Sets a file's access time, in seconds since 1970.
-fn filetime(path: &std::path::Path, seconds: u64) -> u64 {
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+fn filetime(path: &Path, seconds: u64) -> u64 {
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
     let file = std::fs::File::open(path).unwrap();
     file.set_times(std::fs::FileTimes::new().set_accessed(time)).unwrap();
     std::fs::metadata(path).unwrap().atime() as u64
@@ -240,11 +230,11 @@ fn an_object_of_another_user_is_copied_and_not_linked() {
     fixture.fetch_all();
     start_over(&fixture);
     if std::os::unix::fs::chown(object(&fixture, "vae/b"), Some(12345), None).is_err() {
-        crate::skip::needs("the right to give files away", false);
+        needs("the right to give files away", false);
         return;
     }
     fixture.fetch_all();
-    let inode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().ino();
+    let inode = |path: PathBuf| std::fs::metadata(path).unwrap().ino();
     assert_ne!(inode(object(&fixture, "vae/b")), inode(fixture.path("vae/b")));
     assert_eq!(inode(object(&fixture, "loras/a")), inode(fixture.path("loras/a")));
 }
@@ -262,7 +252,7 @@ fn an_unusable_cache_is_a_warning_and_the_fetch_succeeds() {
 
     // Another run holds it for longer than this one waits.
     std::fs::remove_file(fixture.beside("cache")).unwrap();
-    fixture.config.wait = std::time::Duration::from_millis(300);
+    fixture.config.wait = Duration::from_millis(300);
     let place = Destination::create(fixture.local.cache.as_deref().unwrap()).unwrap();
     let Acquire::Acquired(guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
     let before = fixture.events.count(refused);
@@ -273,16 +263,13 @@ fn an_unusable_cache_is_a_warning_and_the_fetch_succeeds() {
 
 #[test]
 fn the_variable_for_a_dry_run_holds_for_a_prune_too() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
     let cache = fixture.beside("cache");
     let cache = cache.to_str().unwrap();
-    assert_eq!(run(&mut fetch(&fixture, &["--cache", cache])).code, Some(0));
+    run(&mut fetch(&fixture, &["--cache", cache])).exits(0);
     let prune = ["cache", "prune", "--all", "--cache", cache];
-    let ended = run(program(&fixture).args(prune).env("PROVISION_DRY_RUN", "1"));
-    assert!(ended.out.contains("would remove 1 file"), "{}{}", ended.out, ended.err);
-    let ended = run(program(&fixture).args(prune));
-    assert!(ended.out.contains("\nremoved 1 file"), "{}{}", ended.out, ended.err);
+    run(program(&fixture).args(prune).env("PROVISION_DRY_RUN", "1")).out_has(&["would remove 1 file"]);
+    run(program(&fixture).args(prune)).out_has(&["\nremoved 1 file"]);
 }
 
 #[test]
@@ -292,9 +279,9 @@ fn room_is_made_by_the_least_recently_used_but_not_the_own_part() {
     let cache = cache(&fixture);
     filetime(&object(&fixture, "loras/a"), 1_000_000_000);
     let mut next = fixture.lock().models()[0].clone();
-    (next.sha256, next.size) = (provision_core::digest::Sha256::of(b"next"), 3_000_000);
+    (next.sha256, next.size) = (Sha256::of(b"next"), 3_000_000);
     let next = Cache::object(&next);
-    let part = PartFile::open(cache.place(), &next, &provision_disk::PartNames::Shared, || true).unwrap();
+    let part = PartFile::open(cache.place(), &next, &PartNames::Shared, || true).unwrap();
     let mut keep = std::collections::HashSet::new();
     let excess = |most, keep: &_| cache.excess_beside(&next, most, keep).unwrap();
     assert_eq!(excess(10_000_000, &keep), Some(Vec::new()));

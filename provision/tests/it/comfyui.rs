@@ -1,25 +1,17 @@
 //! `--comfyui`: files lie where `ComfyUI` finds them, by its own folders and its `extra_model_paths.yaml`.
 
-use std::fs::{self, FileTimes, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs::{self, FileTimes};
 
-use provision_testbed::{Content, Shape};
-use rustix::process::Signal;
-
-use crate::fixture::{Fixture, PATIENCE};
 use crate::lock_commands;
-use crate::program::{Ended, assert_take_turns, copy_program, program, run, signal, start};
-use crate::skip::{needs_root, needs_tool};
+use crate::prelude::*;
+use crate::program::assert_take_turns;
 
 const SIZE: u64 = 400_000;
 const YAML: &str = "extra_model_paths.yaml";
 
 /// A fixture whose directory is `ComfyUI`'s, with `checkpoints/sub/x` in its lock.
 fn fixture() -> (Fixture, Content) {
-    let (mut fixture, content) = (Fixture::new(), Content::generated(1, SIZE));
-    fixture.file("checkpoints/sub/x", &content);
+    let (fixture, content) = Fixture::of("checkpoints/sub/x", Content::generated(1, SIZE));
     fs::write(fixture.beside("main.py"), "").unwrap();
     fs::create_dir(fixture.destination()).unwrap();
     (fixture, content)
@@ -41,9 +33,7 @@ fn verb(fixture: &Fixture, name: &str, more: &[&str]) -> Ended {
 }
 
 fn succeeds(fixture: &Fixture, name: &str, more: &[&str]) -> Ended {
-    let ended = verb(fixture, name, more);
-    assert_eq!(ended.code, Some(0), "{name} {more:?}: {}{}", ended.out, ended.err);
-    ended
+    verb(fixture, name, more).exits(0)
 }
 
 fn write(path: impl AsRef<Path>, content: &Content) {
@@ -77,25 +67,20 @@ fn a_file_in_another_directory_of_its_folder_is_present() {
     let at = fixture.beside("volume/store/Stable-diffusion/sub/x");
     write(&at, &content);
     let volume = fixture.beside("volume");
-    let with = |name: &str, more: &[&str]| {
-        let ended = run(command(&fixture, name, more).env("VOLUME", &volume));
-        assert_eq!(ended.code, Some(0), "{name}: {}{}", ended.out, ended.err);
-        ended
-    };
+    let with = |name: &str, more: &[&str]| run(command(&fixture, name, more).env("VOLUME", &volume)).exits(0);
     with("fetch", &["--offline"]);
     with("ensure", &["--offline"]);
     with("verify", &[]);
     let status = with("status", &[]);
     let place = at.parent().unwrap().canonicalize().unwrap();
-    assert!(status.out.contains(&format!(", in {}", place.display())), "{}", status.out);
+    status.out_has(&[&format!(", in {}", place.display())]);
     assert_eq!(files(&fixture, "models"), [""; 0]);
     assert_eq!(files(&fixture, "volume"), ["store/Stable-diffusion/sub/x"]);
     // Without the file of paths it is not there, and the marker does not vouch for it.
-    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    verb(&fixture, "status", &[]).exits(9);
     // What `verify` finds wrong there is mended there.
     fs::write(&at, content.flipped(7, 1).to_vec()).unwrap();
-    let wrong = run(command(&fixture, "verify", &[]).env("VOLUME", &volume));
-    assert_eq!(wrong.code, Some(5), "{}{}", wrong.out, wrong.err);
+    run(command(&fixture, "verify", &[]).env("VOLUME", &volume)).exits(5);
     with("ensure", &[]);
     assert_eq!(fs::read(&at).unwrap(), content.to_vec());
 }
@@ -116,7 +101,7 @@ fn new_files_go_to_the_default_of_the_file() {
         let (fixture, content) = fixture();
         yaml(&fixture, text);
         if place == "refused" {
-            assert_eq!(verb(&fixture, "fetch", &[]).code, Some(2));
+            verb(&fixture, "fetch", &[]).exits(2);
             continue;
         }
         succeeds(&fixture, "fetch", &[]);
@@ -131,8 +116,7 @@ fn new_files_go_to_the_default_of_the_file() {
 
 #[test]
 fn a_folder_that_comfyui_does_not_know_lies_where_the_file_says() {
-    let mut fixture = Fixture::new();
-    fixture.file("ipadapter/x", &Content::generated(1, 1000));
+    let fixture = Fixture::with(&[("ipadapter/x", 1, 1000)]);
     yaml(&fixture, "a:\n  ipadapter: store/\n");
     succeeds(&fixture, "fetch", &[]);
     assert_eq!(files(&fixture, "store"), ["x"]);
@@ -145,7 +129,7 @@ fn the_file_that_comfyui_would_load_is_the_one_that_counts() {
     // The right bytes lie in a directory that comes later.
     write(fixture.path("checkpoints/sub/x"), &content);
     write(fixture.beside("store/first/sub/x"), &content.flipped(7, 1));
-    assert_eq!(verb(&fixture, "verify", &[]).code, Some(5));
+    verb(&fixture, "verify", &[]).exits(5);
     succeeds(&fixture, "fetch", &[]);
     assert_eq!(fs::read(fixture.beside("store/first/sub/x")).unwrap(), content.to_vec());
     succeeds(&fixture, "verify", &[]);
@@ -167,12 +151,12 @@ fn a_marker_does_not_vouch_for_another_directorys_file() {
         .set_times(FileTimes::new().set_modified(time))
         .unwrap();
     yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
-    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    verb(&fixture, "status", &[]).exits(9);
     succeeds(&fixture, "ensure", &[]);
     assert_eq!(fs::read(&other).unwrap(), content.to_vec());
     // And back: the first file is hashed again, not fetched.
     fs::remove_file(fixture.beside(YAML)).unwrap();
-    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    verb(&fixture, "status", &[]).exits(9);
     succeeds(&fixture, "ensure", &["--offline"]);
     succeeds(&fixture, "status", &[]);
 }
@@ -187,17 +171,10 @@ fn older_names_of_folders_are_searched() {
         write(fixture.path(name), &Content::generated(at, 1000));
     }
     succeeds(&fixture, "fetch", &["--offline"]);
-    let status = succeeds(&fixture, "status", &[]);
-    assert!(
-        status.out.contains("diffusion_models/d") && status.out.contains("models/unet"),
-        "{}",
-        status.out
-    );
+    succeeds(&fixture, "status", &[]).out_has(&["diffusion_models/d", "models/unet"]);
     // Both names, one model.
     fixture.file("unet/d", &Content::generated(4, 1000));
-    let both = verb(&fixture, "fetch", &[]);
-    assert_eq!(both.code, Some(7), "{}", both.err);
-    assert!(both.err.contains("unet/d and diffusion_models/d are one model"), "{}", both.err);
+    verb(&fixture, "fetch", &[]).exits(7).err_has(&["unet/d and diffusion_models/d are one model"]);
 }
 
 #[test]
@@ -206,9 +183,7 @@ fn two_folders_in_one_directory_have_one_file_of_a_name() {
     fixture.file("loras/sub/x", &content);
     yaml(&fixture, "a:\n  base_path: all\n  checkpoints: .\n  loras: .\n");
     write(fixture.beside("all/sub/x"), &content);
-    let ended = verb(&fixture, "fetch", &[]);
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(ended.err.contains("loras/sub/x and checkpoints/sub/x are one model"), "{}", ended.err);
+    verb(&fixture, "fetch", &[]).exits(7).err_has(&["loras/sub/x and checkpoints/sub/x are one model"]);
 }
 
 #[test]
@@ -227,8 +202,7 @@ fn a_model_that_is_a_directory_stays_together() {
 fn a_wrong_directory_or_file_of_paths_is_named() {
     let (fixture, _) = fixture();
     let fails = |code: i32, more: &[&str], expected: &[&str]| {
-        let ended = verb(&fixture, "fetch", more);
-        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        let ended = verb(&fixture, "fetch", more).exits(code);
         assert!(expected.iter().all(|expected| ended.err.contains(expected)), "{expected:?}: {}", ended.err);
     };
     yaml(&fixture, "a:\n  base_path: x\n loras: y\n");
@@ -255,9 +229,7 @@ fn a_wrong_directory_or_file_of_paths_is_named() {
     let mut other = program(&fixture);
     fs::create_dir(fixture.beside("empty")).unwrap();
     other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(fixture.beside("empty"));
-    let ended = run(&mut other);
-    assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("has no models, no main.py and no extra_model_paths.yaml"), "{}", ended.err);
+    run(&mut other).exits(2).err_has(&["has no models, no main.py and no extra_model_paths.yaml"]);
     // The same directory by both options is no contradiction.
     fs::remove_file(fixture.beside("store")).unwrap();
     succeeds(&fixture, "fetch", &["--dest", fixture.destination().as_str()]);
@@ -284,64 +256,42 @@ fn a_base_that_does_not_exist_is_said_before_it_is_created() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_named_with_its_section() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
-    let (mut fixture, content) = fixture();
+    let Some((mut fixture, content)) = with_nobody(fixture()) else { return };
     fixture.file("vae/y", &Content::generated(2, 1000));
     yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
     write(fixture.beside("store/sub/x"), &content);
-    fs::set_permissions(fixture.destination(), Permissions::from_mode(0o777)).unwrap();
-    let binary = fixture.beside("provision");
-    copy_program(&binary);
-    fs::set_permissions(fixture.beside(""), Permissions::from_mode(0o755)).unwrap();
-    let fetch = || {
-        let mut nobody = Command::new("setpriv");
-        nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&binary).arg("fetch");
-        run(nobody.arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(fixture.beside("")))
-    };
+    chmod(fixture.destination(), 0o777);
+    let fetch = || run(&mut as_nobody(&fixture, &command(&fixture, "fetch", &[])));
     // What is there is complete, whoever may write to it.
-    let complete = fetch();
-    assert_eq!(complete.code, Some(0), "{}", complete.err);
+    fetch().exits(0);
     fs::write(fixture.beside("store/sub/x"), content.flipped(7, 1).to_vec()).unwrap();
-    let wrong = fetch();
-    assert_eq!(wrong.code, Some(7), "{}", wrong.err);
-    assert!(wrong.err.contains("store/sub"), "{}", wrong.err);
-    assert!(wrong.err.contains("section a, key checkpoints"), "{}", wrong.err);
+    fetch().exits(7).err_has(&["store/sub", "section a, key checkpoints"]);
 }
 
 #[test]
 fn the_space_is_that_of_each_folders_volume() {
-    if !needs_root() || !needs_tool("mount", "--version") {
-        return;
-    }
-    let (fixture, _) = fixture();
+    let Some((fixture, _)) = with_mount(fixture()) else { return };
     yaml(&fixture, "a:\n  base_path: small\n  is_default: true\n  checkpoints: one\n");
     fs::create_dir(fixture.beside("small")).unwrap();
     let small = fixture.beside("small");
-    let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=100k", "tmpfs"]).arg(&small));
-    assert_eq!(mounted.code, Some(0), "{}", mounted.err);
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=100k", "tmpfs"]).arg(&small)).exits(0);
     let dry = verb(&fixture, "fetch", &["--dry-run"]);
     let full = verb(&fixture, "fetch", &[]);
     run(Command::new("umount").arg(&small));
     assert_eq!(full.code, Some(7), "{}", full.err);
-    assert!(full.err.contains("small/one: ") && full.err.contains("are needed"), "{}", full.err);
-    assert_eq!(fixture.origin.counters().body_bytes_sent, 0);
+    full.err_has(&["small/one: ", "are needed"]);
+    assert_eq!(fixture.sent(), 0);
     assert_eq!(dry.code, Some(0), "{}{}", dry.out, dry.err);
 }
 
 #[test]
 fn reuse_links_into_a_folder_on_the_stores_volume() {
-    if !needs_root() || !needs_tool("mount", "--version") {
-        return;
-    }
-    let (fixture, content) = fixture();
+    let Some((fixture, content)) = with_mount(fixture()) else { return };
     yaml(&fixture, "a:\n  base_path: volume\n  is_default: true\n  checkpoints: one\n");
     let volume = fixture.beside("volume");
     fs::create_dir(&volume).unwrap();
     // A copy would not fit.
-    let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=600k", "tmpfs"]).arg(&volume));
-    assert_eq!(mounted.code, Some(0), "{}", mounted.err);
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=600k", "tmpfs"]).arg(&volume)).exits(0);
     write(volume.join("store/any"), &content);
     let store = volume.join("store").into_os_string().into_string().unwrap();
     let reuse = ["--reuse", &store, "--reuse-mode", "link", "--offline"];
@@ -349,9 +299,9 @@ fn reuse_links_into_a_folder_on_the_stores_volume() {
     let done = verb(&fixture, "fetch", &[&reuse[..], &["--warm"]].concat());
     let read = fs::read(volume.join("one/sub/x"));
     run(Command::new("umount").arg(&volume));
-    assert!(dry.out.contains("link     checkpoints/sub/x"), "{}{}", dry.out, dry.err);
+    dry.out_has(&["link     checkpoints/sub/x"]);
     assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
-    assert!(done.err.contains("warm: 1 file"), "{}", done.err);
+    done.err_has(&["warm: 1 file"]);
     assert_eq!(read.unwrap(), content.to_vec());
 }
 
@@ -361,24 +311,21 @@ fn a_folder_that_is_a_store_offers_no_file_to_itself() {
     yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
     write(fixture.beside("store/sub/x"), &content.flipped(7, 1));
     let store = fixture.beside("store").into_os_string().into_string().unwrap();
-    let ended = succeeds(&fixture, "fetch", &["--reuse", &store]);
-    assert!(!ended.err.contains("is not used"), "{}", ended.err);
+    succeeds(&fixture, "fetch", &["--reuse", &store]).err_lacks(&["is not used"]);
 }
 
 #[test]
-fn a_killed_run_is_resumed_in_its_folder_and_clean_finds_its_part() {
-    let (mut fixture, content) = (Fixture::new(), Content::generated(1, 4_000_000));
-    fixture.file("checkpoints/sub/x", &content);
+fn a_killed_run_is_resumed_in_its_folder_and_its_part_cleaned() {
+    let (fixture, content) = Fixture::of("checkpoints/sub/x", Content::generated(1, 4_000_000));
     yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
     let part = |fixture: &Fixture| files(fixture, "store").iter().any(|name| name.contains(".part"));
     fixture.origin.shape(Shape::rate(8_000_000));
     let run = start(&mut command(&fixture, "fetch", &["--connections", "1"]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
+    fixture.wait_for_bytes(3_000_000);
     signal(&run, Signal::KILL);
     run.end();
     assert!(part(&fixture) && files(&fixture, "models").is_empty());
-    let dry = succeeds(&fixture, "clean", &["--dry-run"]);
-    assert!(dry.out.contains("store/sub/.x.") && dry.out.contains("would resume it"), "{}", dry.out);
+    succeeds(&fixture, "clean", &["--dry-run"]).out_has(&["store/sub/.x.", "would resume it"]);
     succeeds(&fixture, "fetch", &[]);
     assert_eq!(files(&fixture, "store"), ["sub/x"]);
     assert_eq!(fs::read(fixture.beside("store/sub/x")).unwrap(), content.to_vec());
@@ -402,8 +349,7 @@ fn clean_leaves_what_lies_in_folders_elsewhere() {
     run_ok(second.arg("fetch").arg("--lock").arg(&lock).arg("--comfyui").arg(fixture.beside("second")));
     succeeds(&fixture, "fetch", &[]);
     // The lock of the first one drops both files.
-    let mut rest = Fixture::new();
-    rest.file("loras/z", &Content::generated(3, 1000));
+    let rest = Fixture::with(&[("loras/z", 3, 1000)]);
     fs::write(&lock, rest.lock_text()).unwrap();
     for more in [&["--unlisted", "--yes"][..], &["--unlisted", "--gone", ".models-installed", "--yes"]] {
         let mut clean = program(&fixture);
@@ -419,9 +365,7 @@ fn clean_leaves_what_lies_in_folders_elsewhere() {
 }
 
 fn run_ok(command: &mut Command) -> Ended {
-    let ended = run(command);
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
-    ended
+    run(command).exits(0)
 }
 
 #[test]

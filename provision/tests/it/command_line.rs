@@ -1,14 +1,10 @@
 //! The command line: arguments, exit codes, messages. Signals and kill -9 are in `faults::disk::kills`.
 
 use std::io::Write as _;
-use std::process::Command;
 
-use provision_disk::{Destination, PartFile, PartNames};
-use provision_testbed::{Content, Fault, Shape};
-use rustix::process::Signal;
-
-use crate::fixture::{Fixture, installed_mtime};
-use crate::program::{PATIENCE, fetch, program, run, signal, start, start_with_input};
+use crate::ensure::bake;
+use crate::fixture::installed_mtime;
+use crate::prelude::*;
 
 /// A fixture with a rate-limited set of 96 MB in three files.
 fn capped() -> Fixture {
@@ -24,26 +20,21 @@ fn capped() -> Fixture {
 
 #[test]
 fn a_fetch_reports_its_work_and_a_second_one_does_nothing() {
-    let mut fixture = Fixture::new();
-    fixture.file("vae/x.safetensors", &Content::generated(1, 3_000_000));
-    let first = run(&mut fetch(&fixture, &[]));
-    assert_eq!(first.code, Some(0), "{}", first.err);
-    assert!(first.err.contains("vae/x.safetensors") && first.err.contains("done: 1 file"), "{}", first.err);
-    assert_eq!(first.out, "");
+    let fixture = Fixture::with(&[("vae/x.safetensors", 1, 3_000_000)]);
+    let first = run(&mut fetch(&fixture, &[])).exits(0);
+    first.err_has(&["vae/x.safetensors", "done: 1 file"]);
+    first.out_is("");
     assert!(!first.err.contains('\r') && !first.err.contains('\x1b'), "{:?}", first.err);
     fixture.assert_installed();
-    let requests = fixture.origin.counters().requests;
-    let second = run(&mut fetch(&fixture, &[]));
-    assert_eq!(second.code, Some(0));
-    assert_eq!(fixture.origin.counters().requests, requests);
+    let requests = fixture.requests();
+    run(&mut fetch(&fixture, &[])).exits(0);
+    assert_eq!(fixture.requests(), requests);
 }
 
 #[test]
 fn usage_errors_name_the_expected_value_and_exit_with_2() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 10));
-    std::fs::create_dir_all(fixture.destination()).unwrap();
-    std::fs::write(fixture.path("a-file"), b"").unwrap();
+    let fixture = Fixture::with(&[("x", 1, 10)]);
+    write(fixture.path("a-file"), b"");
     let a_file = fixture.path("a-file");
     for (arguments, expected) in [
         (&["--limit-rate", "fast"][..], "50M"),
@@ -65,12 +56,12 @@ fn usage_errors_name_the_expected_value_and_exit_with_2() {
         (&["--lock", "/nowhere/models.lock"], "--lock"),
         (&["--report", "/nowhere/report.json"], "--report"),
     ] {
-        let ended = run(&mut fetch_overriding(&fixture, arguments));
-        assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.err);
-        assert!(ended.err.contains(expected), "{arguments:?}: {}", ended.err);
-        assert!(!ended.err.contains("canary-of-a-token"), "{}", ended.err);
+        run(&mut fetch_overriding(&fixture, arguments))
+            .exits(2)
+            .err_has(&[expected])
+            .err_lacks(&["canary-of-a-token"]);
     }
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
 }
 
 #[test]
@@ -83,9 +74,7 @@ fn a_command_of_another_tool_gets_a_suggestion() {
         ("new", "`init`"),
         ("verfy", "'verify'"),
     ] {
-        let ended = run(program(&fixture).arg(command));
-        assert_eq!(ended.code, Some(2), "{command}: {}", ended.err);
-        assert!(ended.err.contains(expected), "{command}: {}", ended.err);
+        run(program(&fixture).arg(command)).exits(2).err_has(&[expected]);
     }
 }
 
@@ -106,8 +95,7 @@ fn a_wrong_value_of_a_variable_names_the_variable() {
         ("status", "lock-sha256", "HEX"),
     ] {
         let variable = format!("PROVISION_{}", option.replace('-', "_").to_uppercase());
-        let ended = run(program(&fixture).arg(command).env(&variable, "many"));
-        assert_eq!(ended.code, Some(2), "{option}: {}", ended.err);
+        let ended = run(program(&fixture).arg(command).env(&variable, "many")).exits(2);
         let expected = format!("invalid value 'many' for '{variable} (--{option} <{value_name}>)'");
         assert!(ended.err.contains(&expected), "{option}: {}", ended.err);
         // The command line wins, and its error is its own.
@@ -117,23 +105,23 @@ fn a_wrong_value_of_a_variable_names_the_variable() {
             assert!(ended.err.contains(&expected), "{option}: {}", ended.err);
         }
     }
-    let ended = run(program(&fixture).args(["fetch", "-q"]).env("PROVISION_VERBOSE", "1"));
-    assert!(ended.err.contains("'PROVISION_VERBOSE (--verbose)'"), "{}", ended.err);
-    assert!(!ended.err.contains("PROVISION_QUIET"), "{}", ended.err);
+    run(program(&fixture).args(["fetch", "-q"]).env("PROVISION_VERBOSE", "1"))
+        .err_has(&["'PROVISION_VERBOSE (--verbose)'"])
+        .err_lacks(&["PROVISION_QUIET"]);
 }
 
 #[test]
 fn groups_come_from_the_new_variable_or_else_from_the_old_one() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 10));
+    let fixture = Fixture::with(&[("x", 1, 10)]);
     for (variables, expected) in [
         (&[("PROVISION_ONLY", "old")][..], "\"old\""),
         (&[("PROVISION_ONLY", "old"), ("PROVISION_GROUP", "new")], "\"new\""),
         (&[("PROVISION_ONLY", "old"), ("PROVISION_GROUP", "")], "\"old\""),
     ] {
-        let ended = run(fetch(&fixture, &[]).envs(variables.iter().copied()));
-        assert_eq!(ended.code, Some(2), "{variables:?}: {}", ended.err);
-        assert!(ended.err.contains(expected), "{variables:?}: {}", ended.err);
+        run(fetch(&fixture, &[]).envs(variables.iter().copied()))
+            .row(format!("{variables:?}"))
+            .exits(2)
+            .err_has(&[expected]);
     }
 }
 
@@ -158,30 +146,27 @@ fn a_broken_lock_exits_with_3_and_shows_the_line() {
     let (run, mut input) = start_with_input(&mut command);
     input.write_all(b"version = 1\n[[model]]\npath = \"../x\"\n").unwrap();
     drop(input);
-    let ended = run.end();
-    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    let ended = run.end().exits(3);
     assert!(ended.err.contains("standard input:") && ended.err.contains('^'), "{}", ended.err);
     assert!(!fixture.destination().exists(), "nothing was touched");
 }
 
 #[test]
 fn the_lock_is_read_from_stdin_and_options_from_variables() {
-    let mut fixture = Fixture::new();
-    fixture.file("a/x", &Content::generated(1, 1000)).file("b/y", &Content::generated(2, 1000));
+    let fixture = Fixture::with(&[("a/x", 1, 1000), ("b/y", 2, 1000)]);
     let mut command = program(&fixture);
     command.args(["fetch", "--lock", "-", "b/*"]).env("PROVISION_DEST", fixture.destination());
     command.env("PROVISION_PROGRESS", "json");
     let (run, mut input) = start_with_input(&mut command);
     input.write_all(fixture.lock_text().as_bytes()).unwrap();
     drop(input);
-    let ended = run.end();
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended = run.end().exits(0);
     assert!(fixture.path("b/y").exists() && !fixture.path("a/x").exists());
     for line in ended.out.lines() {
         let event: serde_json::Value = serde_json::from_str(line).expect(line);
         assert!(event["event"].is_string() && event["at"].is_number(), "{line}");
     }
-    assert!(ended.out.contains(r#""event":"finished""#), "{}", ended.out);
+    ended.out_has(&[r#""event":"finished""#]);
 }
 
 #[test]
@@ -206,9 +191,7 @@ fn failures_have_their_exit_codes_and_name_the_file() {
         if let Some(fault) = fault {
             fixture.origin.inject(&format!("/{name}"), fault);
         }
-        let ended = run(&mut fetch(&fixture, &["--retries", "1"]));
-        assert_eq!(ended.code, Some(code), "{name}: {}", ended.err);
-        assert!(ended.err.contains(name) && ended.err.contains(says), "{name}: {}", ended.err);
+        run(&mut fetch(&fixture, &["--retries", "1"])).exits(code).err_has(&[name, says]);
         // The other file, and its verification; nothing else.
         assert_eq!(fixture.listing(), [".provision.journal", "good"], "{name}");
     }
@@ -216,67 +199,53 @@ fn failures_have_their_exit_codes_and_name_the_file() {
 
 #[test]
 fn offline_fails_without_a_request_where_something_is_missing() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
-    let ended = run(&mut fetch(&fixture, &["--offline"]));
-    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
+    let ended = run(&mut fetch(&fixture, &["--offline"])).exits(4);
     assert!(ended.err.contains("--offline") && ended.err.contains('x'), "{}", ended.err);
     assert_eq!(fixture.origin.counters().connections_accepted, 0);
 }
 
 #[test]
 fn offline_sends_no_request_even_when_a_part_is_wrong() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 3_000_000);
-    fixture.file("x", &content);
+    let (fixture, content) = Fixture::of("x", Content::generated(1, 3_000_000));
     let destination = Destination::create(&fixture.destination()).unwrap();
     let part =
         PartFile::open(&destination, &fixture.lock().models()[0], &PartNames::Shared, || true).unwrap();
     let _ = part.write(0, &content.flipped(7, 1).to_vec()).unwrap();
     part.checkpoint().unwrap();
     drop(part);
-    let ended = run(&mut fetch(&fixture, &["--offline"]));
-    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--offline"])).exits(5);
     assert_eq!(fixture.origin.counters().connections_accepted, 0);
     assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
 }
 
 #[test]
 fn a_dry_run_prints_the_plan_and_changes_nothing() {
-    let mut fixture = Fixture::new();
-    fixture.file("a", &Content::generated(1, 2_000_000)).file("b", &Content::generated(2, 1000));
-    std::fs::create_dir_all(fixture.destination()).unwrap();
-    std::fs::write(fixture.path("b"), Content::generated(2, 1000).to_vec()).unwrap();
-    let ended = run(&mut fetch(&fixture, &["--dry-run"]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(
-        ended.out.contains("fetch    a  2 MB") && ended.out.contains("present  b  1 kB"),
-        "{}",
-        ended.out
-    );
-    assert!(ended.out.contains("free"), "{}", ended.out);
+    let fixture = Fixture::with(&[("a", 1, 2_000_000), ("b", 2, 1000)]);
+    write(fixture.path("b"), Content::generated(2, 1000).to_vec());
+    run(&mut fetch(&fixture, &["--dry-run"])).exits(0).out_has(&[
+        "fetch    a  2 MB",
+        "present  b  1 kB",
+        "free",
+    ]);
     assert_eq!(fixture.listing(), ["b"]);
     assert_eq!(fixture.origin.counters().connections_accepted, 0);
 }
 
 #[test]
 fn force_fetches_installed_files_again() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
-    assert_eq!(run(&mut fetch(&fixture, &["--force"])).code, Some(0));
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
+    run(&mut fetch(&fixture, &[])).exits(0);
+    run(&mut fetch(&fixture, &["--force"])).exits(0);
     assert_eq!(fixture.origin.counters().path("/x").body_bytes, 2000);
     fixture.assert_installed();
 }
 
 #[test]
 fn the_report_lists_the_source_of_every_byte() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 3_000_000));
+    let fixture = Fixture::with(&[("x", 1, 3_000_000)]);
     std::fs::create_dir_all(fixture.destination()).unwrap();
-    let path = fixture.beside("report.json");
-    assert_eq!(run(&mut fetch(&fixture, &["--report", path.to_str().unwrap()])).code, Some(0));
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let report = report_of(&fixture, &[]);
     assert_eq!(report["complete"], true);
     assert_eq!(report["files"][0]["outcome"], "fetched");
     assert_eq!(report["files"][0]["fetched"], 3_000_000);
@@ -287,79 +256,52 @@ fn the_report_lists_the_source_of_every_byte() {
 
 #[test]
 fn verify_exits_with_5_and_lists_what_is_wrong() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 100_000);
-    fixture.file("x", &content).file("y", &Content::generated(2, 5));
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
-    let verify = |fixture: &Fixture| {
-        let mut command = program(fixture);
-        command
-            .arg("verify")
-            .arg("--lock")
-            .arg(fixture.write_lock())
-            .arg("--dest")
-            .arg(fixture.destination());
-        run(&mut command)
-    };
+    let (mut fixture, content) = Fixture::of("x", Content::generated(1, 100_000));
+    fixture.file("y", &Content::generated(2, 5));
+    run(&mut fetch(&fixture, &[])).exits(0);
+    let verify = |fixture: &Fixture| run_verb(fixture, "verify", &[]);
     assert_eq!(verify(&fixture).code, Some(0));
     std::fs::write(fixture.path("x"), content.flipped(9, 1).to_vec()).unwrap();
     std::fs::remove_file(fixture.path("y")).unwrap();
-    let ended = verify(&fixture);
-    assert_eq!(ended.code, Some(5), "{}", ended.err);
-    assert!(ended.out.contains("x: has SHA-256") && ended.out.contains("y: missing"), "{}", ended.out);
+    verify(&fixture).exits(5).out_has(&["x: has SHA-256", "y: missing"]);
     std::fs::write(fixture.path("x"), "a shorter file").unwrap();
     let ended = verify(&fixture);
     let expected = "x: has 14 bytes, the lock says 100 kB (100000 bytes)\n";
-    assert!(ended.out.contains(expected), "{}", ended.out);
+    ended.out_has(&[expected]);
 }
 
 #[test]
 fn status_tells_installed_partial_and_missing_apart() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000)).file("y", &Content::generated(2, 1000));
-    assert_eq!(run(&mut fetch(&fixture, &["x"])).code, Some(0));
-    let mut command = program(&fixture);
-    command.arg("status").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    let ended = run(&mut command);
-    assert_eq!(ended.code, Some(9), "{}", ended.err);
-    assert!(ended.out.contains("installed  x") && ended.out.contains("missing    y"), "{}", ended.out);
-    assert!(ended.out.contains("1 of 2 files installed"), "{}", ended.out);
+    let fixture = Fixture::with(&[("x", 1, 1000), ("y", 2, 1000)]);
+    run(&mut fetch(&fixture, &["x"])).exits(0);
+    run_verb(&fixture, "status", &[]).exits(9).out_has(&[
+        "installed  x",
+        "missing    y",
+        "1 of 2 files installed",
+    ]);
     std::fs::write(fixture.path("y"), "a shorter file").unwrap();
-    let ended = run(&mut command);
-    let expected = "wrong      y  14 bytes, the lock says 1 kB (1000 bytes)\n";
-    assert!(ended.out.contains(expected), "{}", ended.out);
+    run_verb(&fixture, "status", &[]).out_has(&["wrong      y  14 bytes, the lock says 1 kB (1000 bytes)\n"]);
 }
 
 #[test]
 fn a_second_run_waits_for_the_first_and_has_nothing_to_do() {
     let fixture = capped();
     let first = start(&mut fetch(&fixture, &["--connections", "8"]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+    fixture.wait_for_bytes(1_000_000);
     let second = start(&mut fetch(&fixture, &[]));
-    let hurried = run(&mut fetch(&fixture, &["--wait", "0"]));
-    assert_eq!(hurried.code, Some(8), "{}", hurried.err);
-    assert!(hurried.err.contains("held by process"), "{}", hurried.err);
-    assert_eq!(first.end().code, Some(0));
-    let second = second.end();
-    assert_eq!(second.code, Some(0), "{}", second.err);
-    assert!(second.err.contains("wait"), "{}", second.err);
+    run(&mut fetch(&fixture, &["--wait", "0"])).exits(8).err_has(&["held by process"]);
+    first.end().exits(0);
+    second.end().exits(0).err_has(&["wait"]);
     fixture.assert_installed();
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     assert!(sent < 96_000_000 + 96_000_000 / 10, "{sent} bytes were sent for 96,000,000");
 }
 
 /// `provision ensure` for the fixture's lock, with the baked directory beside the destination.
 fn ensure(fixture: &Fixture, arguments: &[&str]) -> Command {
-    let mut command = program(fixture);
-    command.arg("ensure").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
+    let mut command = verb(fixture, "ensure", &[]);
     command.arg("--baked").arg(fixture.beside("baked")).args(arguments);
     command
-}
-
-fn bake(fixture: &Fixture, path: &str, bytes: &[u8]) {
-    let path = fixture.beside("baked").join(path);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
 }
 
 #[test]
@@ -368,8 +310,7 @@ fn ensure_logs_its_steps_and_a_second_start_logs_one_line() {
     let (baked, missing) = (Content::generated(1, 3_000_000), Content::generated(2, 2_000_000));
     fixture.file("vae/x.safetensors", &baked).file("loras/y.safetensors", &missing);
     bake(&fixture, "vae/x.safetensors", &baked.to_vec());
-    let first = run(&mut ensure(&fixture, &[]));
-    assert_eq!(first.code, Some(0), "{}", first.err);
+    let first = run(&mut ensure(&fixture, &[])).exits(0);
     let lines: Vec<_> = first.err.lines().collect();
     assert!(lines[0].starts_with("models in ") && lines[0].ends_with(" free"), "{}", first.err);
     assert!(lines[1].starts_with("2 files, 5 MB: 1 to fetch, 1 to copy; 2 MB to go"), "{}", first.err);
@@ -379,45 +320,40 @@ fn ensure_logs_its_steps_and_a_second_start_logs_one_line() {
     assert!(lines.last().unwrap().starts_with("done: 2 files, 5 MB (1 fetched, 1 copied from the baked"));
     fixture.assert_installed();
 
-    let requests = fixture.origin.counters().requests;
-    let second = run(&mut ensure(&fixture, &[]));
-    assert_eq!(second.code, Some(0));
-    assert_eq!(second.err, "nothing to do: marker .models-installed is valid for 2 files\n");
-    assert_eq!(fixture.origin.counters().requests, requests);
+    let requests = fixture.requests();
+    let second = run(&mut ensure(&fixture, &[])).exits(0);
+    second.err_is("nothing to do: marker .models-installed is valid for 2 files\n");
+    assert_eq!(fixture.requests(), requests);
 }
 
 #[test]
 fn an_aborted_start_leaves_its_copied_bytes_for_the_next() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 300_000_000);
-    fixture.file("vae/x", &content);
+    let (fixture, content) = Fixture::of("vae/x", Content::generated(1, 300_000_000));
     bake(&fixture, "vae/x", &content.to_vec());
     let mut copying = start(&mut ensure(&fixture, &["--progress", "json"]));
     // The stop comes at the first progress event of the copy.
     copying.wait_for_line("\"brought\"");
     signal(&copying, Signal::TERM);
-    assert_eq!(copying.end().code, Some(143));
+    copying.end().exits(143);
     fixture.assert_nothing_wrong();
     let held = fixture.held();
     assert!(held > 0 && held < content.size(), "{held}");
-    assert_eq!(run(&mut ensure(&fixture, &["--offline"])).code, Some(0));
+    run(&mut ensure(&fixture, &["--offline"])).exits(0);
     fixture.assert_installed();
 }
 
 #[test]
 fn of_two_starts_on_one_volume_one_copies_and_one_waits() {
-    let mut fixture = Fixture::new();
-    fixture.file("vae/x", &Content::generated(1, 4_000_000));
+    let fixture = Fixture::with(&[("vae/x", 1, 4_000_000)]);
     fixture.origin.shape(Shape::rate(1_000_000));
     let first = start(&mut ensure(&fixture, &[]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 0).unwrap();
-    let second = run(&mut ensure(&fixture, &[]));
-    assert_eq!(second.code, Some(0), "{}", second.err);
-    assert!(second.err.contains("waiting for another run, which holds"), "{}", second.err);
-    assert!(second.err.contains("nothing to do: marker"), "{}", second.err);
-    assert_eq!(first.end().code, Some(0));
+    fixture.wait_for_bytes(0);
+    run(&mut ensure(&fixture, &[]))
+        .exits(0)
+        .err_has(&["waiting for another run, which holds", "nothing to do: marker"]);
+    first.end().exits(0);
     // On a busy machine a claim may be taken over, and its bytes in flight come twice: two seconds' worth at most.
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     assert!(sent <= 6_000_000, "{sent} bytes were sent for 4,000,000");
     fixture.assert_installed();
 }
@@ -425,14 +361,11 @@ fn of_two_starts_on_one_volume_one_copies_and_one_waits() {
 #[test]
 fn layers_have_fixed_metadata_and_the_destination_is_removed() {
     use std::os::unix::fs::MetadataExt as _;
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 1_000_000);
-    fixture.file("vae/sub/x.safetensors", &content).file("loras/y.safetensors", &Content::generated(2, 10));
+    let (mut fixture, content) = Fixture::of("vae/sub/x.safetensors", Content::generated(1, 1_000_000));
+    fixture.file("loras/y.safetensors", &Content::generated(2, 10));
     let layers = fixture.beside("layers");
     let mut command = fetch(&fixture, &["--layers", layers.to_str().unwrap()]);
-    let ended = run(&mut command);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("layer vae: 1 file, 1 MB in "), "{}", ended.err);
+    run(&mut command).exits(0).err_has(&["layer vae: 1 file, 1 MB in "]);
     assert_eq!(fixture.listing(), Vec::<String>::new());
     let tree = layers.join("vae");
     let file = tree.join(fixture.path("vae/sub/x.safetensors").strip_prefix("/").unwrap());
@@ -449,7 +382,7 @@ fn layers_have_fixed_metadata_and_the_destination_is_removed() {
     assert!(layers.join("loras").is_dir());
 
     // A second run into it would mix two sets.
-    let again = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]));
-    assert_eq!(again.code, Some(2), "{}", again.err);
-    assert!(again.err.contains("layers/loras exists already"), "{}", again.err);
+    run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]))
+        .exits(2)
+        .err_has(&["layers/loras exists already"]);
 }

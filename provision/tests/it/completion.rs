@@ -1,13 +1,6 @@
 //! Completion in the shells themselves: each runs the script of `provision completions` and asks it for candidates.
 
-use std::path::Path;
-use std::process::Command;
-
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{BINARY, Ended, program, run};
-use crate::skip::needs_tool;
+use crate::prelude::*;
 
 /// Each shell with its options and a script, which completes the words of its arguments and prints a candidate a line.
 const SHELLS: [(&str, &[&str], &str); 3] = [
@@ -53,7 +46,7 @@ fn asked(fixture: &Fixture, (shell, options, script): (&str, &[&str], &str), wor
     command.current_dir(fixture.beside("")).args(options).args([script, shell]);
     // An empty last word is what follows a space.
     command.arg("provision").args(words.split(' '));
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     run(&mut command)
 }
 
@@ -92,7 +85,7 @@ fn a_lock_that_cannot_be_read_completes_nothing_in_silence() {
             let answer = asked(&fixture, shell, words);
             assert_eq!((answer.out.trim_end(), &*answer.err), ("", ""), "{}: {words}", shell.0);
         }
-        assert_eq!(fixture.origin.counters().requests, 0);
+        assert_eq!(fixture.requests(), 0);
     }
 }
 
@@ -103,6 +96,6 @@ fn the_completion_variable_alone_changes_no_command() {
     let command = &mut program(&fixture);
     let again =
         run(command.args(["lock", "list"]).current_dir(fixture.beside("")).env("PROVISION_COMPLETE", "bash"));
-    assert!(listed.out.contains("vae/small.safetensors"), "{}", listed.err);
+    listed.out_has(&["vae/small.safetensors"]);
     assert_eq!(again.out, listed.out);
 }

@@ -1,12 +1,10 @@
 //! The image's scripts, in every installed shell, with a `provision` that only prints its call.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::program::write_program;
+use crate::prelude::*;
 
 /// The programs behind `/bin/sh` on Debian, Alpine and elsewhere.
 const SHELLS: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];

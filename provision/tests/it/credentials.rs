@@ -1,14 +1,9 @@
 //! Credentials: each secret reaches its own host only, and no output (faults 52 to 54).
 
-use std::time::Duration;
-
 use camino::Utf8Path;
-use provision_core::event::Event;
-use provision_http::{Credential, HttpClient, ProxyVariable};
-use provision_testbed::{Content, Fault, SIGNATURE_PREFIX, Shape, When};
+use provision_testbed::SIGNATURE_PREFIX;
 
-use crate::fixture::{Fixture, PATIENCE, start_origin, start_proxy};
-use crate::program::{program, run};
+use crate::prelude::*;
 use crate::secrets::unsigned;
 
 const CANARY: &str = "canary-token";
@@ -43,19 +38,15 @@ fn fault_53_no_token_or_signature_is_printed_or_written() {
     fixture.origin.require_token("/o/r", CANARY, "GatedRepo");
     fixture.model("x.safetensors", &content, &[format!("{hub}?download=canary-query")]);
     cdn.shape(Shape::rate(4 << 20));
-    let signed = provision_testbed::Control::signed_path("/o/r/resolve/main/x.safetensors");
+    let signed = Control::signed_path("/o/r/resolve/main/x.safetensors");
     // Several failures occur on the way.
     cdn.inject(&signed, Fault::CutBody(300_000).when(When::Nth(1)));
     cdn.inject(&signed, Fault::status(503).when(When::Nth(3)));
     cdn.inject(&signed, Fault::OtherStart { shift: 3 }.when(When::Nth(5)));
 
     // Interrupted: the journal and the part exist.
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| fixture.fetch_until(stopped));
+    let report = fixture.fetch_and_interrupt_after(|| {
         cdn.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6 << 20).unwrap();
-        stop.send(true).unwrap();
-        run.join().unwrap().unwrap()
     });
     assert!(report.interrupted);
     assert!(traces(&fixture).contains("journal"), "{:?}", fixture.listing());
@@ -120,24 +111,18 @@ fn a_missing_or_refused_token_is_reported_without_a_loop() {
     fixture.http.credentials.add(Credential::bearer("127.0.0.1", None, "another"));
     let error = fixture.fetch_refused().to_string();
     assert!(error.contains("accept the licence") && !error.contains("another"), "{error}");
-    assert!(fixture.origin.counters().requests <= 2);
+    assert!(fixture.requests() <= 2);
 }
 
-fn through_proxy(password: &str) -> (Fixture, provision_testbed::BlockingOrigin) {
+#[test]
+fn fault_54_the_proxy_password_is_used_and_never_shown() {
     let proxy = start_proxy("127.0.0.2");
     let mut fixture = Fixture::new();
     let content = Content::generated(1, 3_000_000);
     proxy.put("/x", content.clone());
     fixture.model("x", &content, &["http://models.example/x".to_owned()]);
-    fixture.http.proxies.http =
-        Some(ProxyVariable { name: "http_proxy", value: format!("http://user:{password}@{}", proxy.addr()) });
-    fixture.http.connect_timeout = Duration::from_millis(500);
-    (fixture, proxy)
-}
-
-#[test]
-fn fault_54_the_proxy_password_is_used_and_never_shown() {
-    let (fixture, proxy) = through_proxy(CANARY);
+    let value = format!("http://user:{CANARY}@{}", proxy.addr());
+    fixture.http.proxies.http = Some(ProxyVariable { name: "http_proxy", value });
     let report = fixture.fetch_all();
     let requests = proxy.requests();
     assert!(requests.iter().all(|request| unsigned(&request.target) == "http://models.example/x"));
@@ -149,38 +134,6 @@ fn fault_54_the_proxy_password_is_used_and_never_shown() {
     for secret in [CANARY, "dXNlcjpj"] {
         assert!(!said.contains(secret) && !fixture.events.text().contains(secret), "{said}");
     }
-}
-
-#[test]
-fn fault_54_no_proxy_bypasses_the_proxy() {
-    let (mut fixture, proxy) = through_proxy(CANARY);
-    fixture.file("x", &Content::generated(1, 3_000_000));
-    fixture.http.proxies.except = Some("localhost,127.0.0.1".to_owned());
-    fixture.fetch_all();
-    assert_eq!(proxy.counters().connections_accepted, 0);
-}
-
-#[test]
-fn fault_54_a_proxy_refusal_stops_the_file_and_names_the_proxy() {
-    let (mut fixture, proxy) = through_proxy(CANARY);
-    let content = Content::generated(1, 3_000_000);
-    let sources = ["http://models.example/x", "http://mirror.example/x"].map(str::to_owned);
-    fixture.model("x", &content, &sources);
-    proxy.inject("/x", Fault::status(407));
-    let error = fixture.fetch_refused().to_string();
-    assert!(error.contains("407") && error.contains("proxy"), "{error}");
-    assert!(!error.contains("netrc") && !error.contains(CANARY), "{error}");
-    assert!(proxy.counters().requests <= 4, "the mirror is behind the same proxy");
-}
-
-#[test]
-fn fault_54_an_unreachable_proxy_is_reported() {
-    let (mut fixture, proxy) = through_proxy(CANARY);
-    fixture.config.transfer.retry.retries = 2;
-    proxy.stop();
-    let error = fixture.fetch_refused().to_string();
-    assert!(!error.contains(CANARY), "{error}");
-    assert!(error.contains("refused"), "{error}");
 }
 
 /// A home directory whose netrc is not a file, or is malformed.
@@ -197,11 +150,9 @@ fn with_bad_netrc(garbage: bool) -> Fixture {
     fixture
 }
 
-fn at_home(fixture: &Fixture) -> std::process::Command {
-    let mut command = program(fixture);
+fn at_home(fixture: &Fixture) -> Command {
+    let mut command = fetch(fixture, &["--retries", "1"]);
     command.env_remove("NETRC").env("HOME", fixture.beside("home"));
-    command.args(["fetch", "--retries", "1", "--lock"]).arg(fixture.write_lock());
-    command.arg("--dest").arg(fixture.destination());
     command
 }
 
@@ -210,25 +161,16 @@ fn an_unusable_netrc_is_a_warning_until_a_login_is_needed() {
     for garbage in [true, false] {
         let mut fixture = with_bad_netrc(garbage);
         fixture.file("x", &Content::generated(1, 1000));
-        let ended = run(&mut at_home(&fixture));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
-        assert!(
-            ended.err.contains("warning: the netrc file ") && ended.err.contains("/home/.netrc"),
-            "{}",
-            ended.err
-        );
+        run(&mut at_home(&fixture)).exits(0).err_has(&["warning: the netrc file ", "/home/.netrc"]);
         fixture.assert_installed();
 
         let mut fixture = with_bad_netrc(garbage);
         fixture.file("x", &Content::generated(1, 1000));
         fixture.origin.inject("/x", Fault::status(401));
-        let ended = run(&mut at_home(&fixture));
-        assert_eq!(ended.code, Some(6), "{}", ended.err);
-        assert!(ended.err.contains("if it needs a login that is in your netrc file: "), "{}", ended.err);
+        run(&mut at_home(&fixture)).exits(6).err_has(&["if it needs a login that is in your netrc file: "]);
 
         // A file that is named explicitly must be usable.
         let named = fixture.beside("home").join(".netrc");
-        let ended = run(at_home(&fixture).env("NETRC", named));
-        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        run(at_home(&fixture).env("NETRC", named)).exits(2);
     }
 }

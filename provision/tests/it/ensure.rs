@@ -1,14 +1,12 @@
 //! Container start: baked files are copied or linked, missing ones are fetched.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use camino::Utf8PathBuf;
-use provision_core::event::{Event, Outcome};
-use provision_engine::fetch::{Baked, BakedMode, FetchError, Report};
-use provision_testbed::Content;
+use provision_engine::fetch::{Baked, BakedMode, FetchError};
 
-use crate::fixture::{Fixture, installed_mtime};
+use crate::fixture::installed_mtime;
+use crate::prelude::*;
 
 /// A fixture with three files, and a baked directory.
 fn fixture(mode: BakedMode) -> Fixture {
@@ -25,10 +23,8 @@ fn content(n: usize) -> Content {
     Content::generated(n as u64 + 1, 3_000_000 + n as u64)
 }
 
-fn bake(fixture: &Fixture, path: &str, bytes: &[u8]) {
-    let path = fixture.beside("baked").join(path);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
+pub(crate) fn bake(fixture: &Fixture, path: &str, bytes: &[u8]) {
+    write(fixture.beside("baked").join(path), bytes);
 }
 
 fn bake_all(fixture: &Fixture) {
@@ -37,28 +33,13 @@ fn bake_all(fixture: &Fixture) {
     }
 }
 
-fn outcomes(report: &Report) -> Vec<Outcome> {
-    report.files.iter().map(|file| file.result.as_ref().unwrap().unwrap()).collect()
-}
-
-fn requests(fixture: &Fixture) -> u64 {
-    fixture.origin.counters().requests
-}
-
-fn warnings(fixture: &Fixture) -> Vec<String> {
-    fixture.events.filter_map(|event| match event {
-        Event::Warning { message } => Some(message.clone()),
-        _ => None,
-    })
-}
-
 #[test]
 fn baked_files_are_copied_without_a_request() {
     let fixture = fixture(BakedMode::Copy);
     bake_all(&fixture);
     let report = fixture.fetch_all();
     assert_eq!(outcomes(&report), [Outcome::Baked; 3]);
-    assert_eq!(requests(&fixture), 0);
+    assert_eq!(fixture.requests(), 0);
     for (n, path) in ["loras/a", "vae/b", "vae/c"].into_iter().enumerate() {
         let (copy, baked) = (metadata(&fixture.path(path)), metadata(&fixture.beside("baked").join(path)));
         assert_eq!((copy.mtime(), copy.mode() & 0o7777), (installed_mtime(&content(n)), 0o644));
@@ -75,8 +56,7 @@ fn metadata(path: &Path) -> std::fs::Metadata {
 fn files_that_are_not_baked_are_fetched_and_others_kept() {
     let fixture = fixture(BakedMode::Copy);
     bake(&fixture, "vae/b", &content(1).to_vec());
-    std::fs::create_dir_all(fixture.path("vae")).unwrap();
-    std::fs::write(fixture.path("vae/c"), content(2).to_vec()).unwrap();
+    write(fixture.path("vae/c"), content(2).to_vec());
     let report = fixture.fetch_all();
     assert_eq!(outcomes(&report), [Outcome::Fetched, Outcome::Baked, Outcome::Present]);
     assert!(fixture.origin.requests().iter().all(|request| request.path == "/loras/a"));
@@ -94,7 +74,7 @@ fn a_baked_file_with_wrong_bytes_is_reported_and_not_used() {
         let report = fixture.fetch().unwrap();
         let baked = if mode == BakedMode::Copy { Outcome::Baked } else { Outcome::Linked };
         assert_eq!(outcomes(&report), [baked, Outcome::Fetched, Outcome::Fetched]);
-        let warnings = warnings(&fixture);
+        let warnings = fixture.warnings();
         assert!(warnings.iter().any(|w| w.contains("baked/vae/b is not used") && w.contains("SHA-256")));
         assert!(warnings.iter().any(|w| w.contains("baked/vae/c is not used") && w.contains("5 bytes")));
         assert_eq!(std::fs::read(fixture.path("vae/b")).unwrap(), content(1).to_vec());
@@ -106,7 +86,7 @@ fn a_file_that_cannot_be_read_is_reported_and_not_used() {
     let fixture = fixture(BakedMode::Copy);
     std::fs::create_dir_all(fixture.beside("baked/vae/b")).unwrap();
     fixture.fetch_all();
-    assert!(warnings(&fixture)[0].contains("vae/b is not used"), "{:?}", warnings(&fixture));
+    assert!(fixture.warnings()[0].contains("vae/b is not used"), "{:?}", fixture.warnings());
 }
 
 #[test]
@@ -124,7 +104,7 @@ fn symlinks_lead_to_the_baked_files_and_the_marker_knows_them() {
     assert_eq!(outcomes(&report), [Outcome::Present, Outcome::Fetched, Outcome::Present]);
     assert!(metadata(&fixture.path("vae/b")).is_file());
     assert!(fixture.fetch().unwrap().by_marker);
-    assert_eq!(requests(&fixture), fixture.origin.requests().len() as u64);
+    assert_eq!(fixture.requests(), fixture.origin.requests().len() as u64);
 }
 
 #[test]
@@ -135,7 +115,7 @@ fn without_a_marker_a_symlink_to_a_baked_file_is_hashed_again() {
     std::fs::remove_file(fixture.path(".models-installed")).unwrap();
     assert_eq!(outcomes(&fixture.fetch().unwrap()), [Outcome::Present; 3]);
     assert!(fixture.fetch().unwrap().by_marker);
-    assert_eq!(requests(&fixture), 0);
+    assert_eq!(fixture.requests(), 0);
 }
 
 #[test]
@@ -157,14 +137,12 @@ fn offline_copies_baked_files_and_lists_the_missing_ones() {
     assert!(matches!(&error, FetchError::Offline { count: 2, .. }), "{error}");
     assert!(error.to_string().contains("loras/a, vae/c"), "{error}");
     assert_eq!(std::fs::read(fixture.path("vae/b")).unwrap(), content(1).to_vec());
-    assert_eq!(requests(&fixture), 0);
+    assert_eq!(fixture.requests(), 0);
 }
 
 /// A run that was stopped after the first bytes of a large baked file.
 fn interrupted_copy() -> Fixture {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(9, 40_000_000);
-    fixture.file("vae/big", &content);
+    let (mut fixture, content) = Fixture::of("vae/big", Content::generated(9, 40_000_000));
     let directory = Utf8PathBuf::from_path_buf(fixture.beside("baked")).unwrap();
     fixture.local.baked = Some(Baked { directory, mode: BakedMode::Copy });
     bake(&fixture, "vae/big", &content.to_vec());
@@ -180,7 +158,7 @@ fn an_interrupted_copy_is_resumed() {
     let fixture = interrupted_copy();
     fixture.assert_nothing_wrong();
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Baked]);
-    assert_eq!(requests(&fixture), 0);
+    assert_eq!(fixture.requests(), 0);
 }
 
 #[test]
@@ -191,9 +169,9 @@ fn a_part_of_an_earlier_download_is_filled_from_baked_bytes() {
     std::fs::rename(&baked, fixture.beside("elsewhere")).unwrap();
     fixture.fetch_and_interrupt_at(2_000_000);
     std::fs::rename(fixture.beside("elsewhere"), &baked).unwrap();
-    let before = requests(&fixture);
+    let before = fixture.requests();
     fixture.fetch_all();
-    assert_eq!(requests(&fixture), before);
+    assert_eq!(fixture.requests(), before);
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! The plain job: fetch, install, marker, and a second run.
 
-use provision_core::event::{Event, Outcome, Planned};
 use provision_engine::fetch::Verify;
-use provision_testbed::{Content, Shape};
 
-use crate::fixture::Fixture;
+use crate::prelude::*;
 
 #[test]
 fn files_of_every_size_arrive_and_a_second_run_does_nothing() {
@@ -14,17 +12,15 @@ fn files_of_every_size_arrive_and_a_second_run_does_nothing() {
     }
     let report = fixture.fetch_all();
     assert!(report.files.iter().all(|file| matches!(file.result, Ok(Some(Outcome::Fetched)))));
-    let requests = fixture.origin.counters().requests;
+    let requests = fixture.requests();
     let again = fixture.fetch_all();
     assert!(again.by_marker);
-    assert_eq!(fixture.origin.counters().requests, requests, "the marker needs no request");
+    assert_eq!(fixture.requests(), requests, "the marker needs no request");
 }
 
 #[test]
 fn many_connections_share_a_large_file_without_sending_twice() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 48 << 20);
-    fixture.file("large.bin", &content);
+    let (fixture, content) = Fixture::of("large.bin", Content::generated(1, 48 << 20));
     fixture.origin.shape(Shape { rate_per_connection: Some(4 << 20), ..Shape::default() });
     let report = fixture.fetch_all();
     let counters = fixture.origin.counters();
@@ -41,14 +37,13 @@ fn five_hundred_small_files() {
         fixture.file(&format!("d{}/f{n}", n % 7), &Content::generated(n, 100 + n * 37));
     }
     fixture.fetch_all();
-    assert_eq!(fixture.origin.counters().requests, 500);
+    assert_eq!(fixture.requests(), 500);
 }
 
 #[test]
 fn fault_59_one_digest_under_two_paths_is_fetched_once() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(5, 3_000_000);
-    fixture.file("a/x", &content).file("b/y", &content);
+    let (mut fixture, content) = Fixture::of("a/x", Content::generated(5, 3_000_000));
+    fixture.file("b/y", &content);
     let report = fixture.fetch_all();
     assert_eq!(fixture.origin.counters().path("/b/y").requests, 0);
     assert!(matches!(report.files[1].result, Ok(Some(Outcome::Copied))));
@@ -60,8 +55,7 @@ fn without_a_marker_a_valid_file_is_kept_and_others_replaced() {
     let mut fixture = Fixture::new();
     let (right, wrong) = (Content::generated(1, 100_000), Content::generated(2, 100_000));
     fixture.file("right", &right).file("wrong", &wrong);
-    std::fs::create_dir_all(fixture.destination()).unwrap();
-    std::fs::write(fixture.path("right"), right.to_vec()).unwrap();
+    write(fixture.path("right"), right.to_vec());
     std::fs::write(fixture.path("wrong"), wrong.flipped(50_000, 3).to_vec()).unwrap();
     fixture.fetch_all();
     assert_eq!(fixture.origin.counters().path("/right").requests, 0);
@@ -69,26 +63,9 @@ fn without_a_marker_a_valid_file_is_kept_and_others_replaced() {
 }
 
 #[test]
-fn fault_79_other_bytes_with_equal_size_and_mtime_fail_full() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 100_000);
-    fixture.file("x", &content);
-    fixture.fetch_all();
-    let mtime = std::fs::metadata(fixture.path("x")).unwrap().modified().unwrap();
-    std::fs::write(fixture.path("x"), content.flipped(7, 0).to_vec()).unwrap();
-    std::fs::File::open(fixture.path("x")).unwrap().set_modified(mtime).unwrap();
-    assert!(fixture.fetch().unwrap().by_marker, "the marker cannot see it");
-    fixture.config.verify = Verify::Full;
-    fixture.fetch_all();
-}
-
-#[test]
 fn quick_trusts_a_size_but_writes_no_marker_entry_for_it() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 100_000);
-    fixture.file("x", &content);
-    std::fs::create_dir_all(fixture.destination()).unwrap();
-    std::fs::write(fixture.path("x"), content.flipped(7, 0).to_vec()).unwrap();
+    let (mut fixture, content) = Fixture::of("x", Content::generated(1, 100_000));
+    write(fixture.path("x"), content.flipped(7, 0).to_vec());
     fixture.config.verify = Verify::Quick;
     assert!(fixture.fetch().unwrap().is_complete());
     assert_eq!(fixture.listing(), ["x"]);
@@ -98,9 +75,7 @@ fn quick_trusts_a_size_but_writes_no_marker_entry_for_it() {
 
 #[test]
 fn leftovers_of_a_kill_after_the_rename_are_removed() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 100_000);
-    fixture.file("d/x", &content);
+    let (fixture, content) = Fixture::of("d/x", Content::generated(1, 100_000));
     fixture.fetch_all();
     let journal = format!("d/.x.{}.journal", &content.sha256_hex()[..8]);
     std::fs::write(fixture.path(&journal), b"provision-journal 1").unwrap();

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::{Hasher, Sha256};
-use provision_core::event::{Event, Observer};
+use provision_core::event::{Event, Observer, Outcome};
 use provision_core::lockfile::{Lockfile, Model, Selection};
 use provision_core::piece_list::{DIRECTORY, Lister, PieceList};
 use provision_core::schedule::Limits;
@@ -115,9 +116,25 @@ impl Fixture {
         Self::within(tempfile::tempdir().unwrap())
     }
 
+    /// A fixture with these files in its lock: path, seed and size.
+    pub(crate) fn with(files: &[(&str, u64, u64)]) -> Self {
+        let mut fixture = Self::new();
+        for (path, seed, size) in files {
+            fixture.file(path, &Content::generated(*seed, *size));
+        }
+        fixture
+    }
+
+    /// A fixture with one file in its lock, and that file's content.
+    pub(crate) fn of(path: &str, content: Content) -> (Self, Content) {
+        let mut fixture = Self::new();
+        fixture.file(path, &content);
+        (fixture, content)
+    }
+
     /// A fixture on a memory file system where there is one, for tests that do not depend on the disk's speed.
     pub(crate) fn in_memory() -> Self {
-        let memory = std::path::Path::new("/dev/shm");
+        let memory = Path::new("/dev/shm");
         Self::within(if memory.is_dir() {
             tempfile::tempdir_in(memory).unwrap()
         } else {
@@ -222,6 +239,13 @@ impl Fixture {
         self
     }
 
+    /// Gives a model of the origin a second source, `/mirror`.
+    pub(crate) fn mirror(&mut self, path: &str, content: &Content) -> &mut Self {
+        self.origin.put("/mirror", content.clone());
+        let sources = [self.origin.url(&format!("/{path}")), self.origin.url("/mirror")];
+        self.model(path, content, &sources)
+    }
+
     /// The lock's text.
     pub(crate) fn lock_text(&self) -> String {
         let mut text = "version = 1\n".to_owned();
@@ -290,6 +314,29 @@ impl Fixture {
         models.map(bytes).sum()
     }
 
+    /// The bytes of bodies that the origin has sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.origin.counters().body_bytes_sent
+    }
+
+    /// Waits until the origin has sent more than that many bytes of bodies.
+    pub(crate) fn wait_for_bytes(&self, bytes: u64) {
+        self.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > bytes).unwrap();
+    }
+
+    /// The requests that the origin has received.
+    pub(crate) fn requests(&self) -> u64 {
+        self.origin.counters().requests
+    }
+
+    /// The warnings of all runs.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.events.filter_map(|event| match event {
+            Event::Warning { message } => Some(message.clone()),
+            _ => None,
+        })
+    }
+
     /// Fetches everything in the lock.
     pub(crate) fn fetch(&self) -> Result<Report, FetchError> {
         self.fetch_until(watch::channel(false).1)
@@ -354,26 +401,25 @@ impl Fixture {
         report
     }
 
-    /// Fetches, and stops the run once the origin has sent that many bytes in total.
-    pub(crate) fn fetch_and_interrupt_at(&self, bytes: u64) -> Report {
+    /// Fetches, and stops the run when `reached` returns.
+    pub(crate) fn fetch_and_interrupt_after(&self, reached: impl FnOnce()) -> Report {
         let (stop, stopped) = watch::channel(false);
         std::thread::scope(|scope| {
             let run = scope.spawn(|| self.fetch_until(stopped));
-            self.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent >= bytes).unwrap();
+            reached();
             stop.send(true).unwrap();
             run.join().unwrap().unwrap()
         })
     }
 
+    /// Fetches, and stops the run once the origin has sent that many bytes in total.
+    pub(crate) fn fetch_and_interrupt_at(&self, bytes: u64) -> Report {
+        self.fetch_and_interrupt_after(|| self.wait_for_bytes(bytes - 1))
+    }
+
     /// Fetches, and stops the run at the first event that matches.
     pub(crate) fn fetch_and_interrupt_when(&self, wanted: impl Fn(&Event) -> bool) -> Report {
-        let (stop, stopped) = watch::channel(false);
-        std::thread::scope(|scope| {
-            let run = scope.spawn(|| self.fetch_until(stopped));
-            self.events.wait_for(wanted);
-            stop.send(true).unwrap();
-            run.join().unwrap().unwrap()
-        })
+        self.fetch_and_interrupt_after(|| self.events.wait_for(wanted))
     }
 
     /// Asserts that every file of the lock has the right digest and that no other file exists.
@@ -429,10 +475,45 @@ impl Fixture {
         assert!(failed.next().is_none());
         error
     }
+
+    /// As `fetch_refused`, for a reason with each of these texts.
+    #[track_caller]
+    pub(crate) fn fetch_refused_with(&self, texts: &[&str]) -> provision_engine::transfer::FileError {
+        let error = self.fetch_refused();
+        for text in texts {
+            assert!(error.to_string().contains(text), "{text:?} is not in: {error}");
+        }
+        error
+    }
 }
 
 /// The longest wait of a test for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What `work` returns, within that many seconds.
+#[track_caller]
+pub(crate) fn within<T>(seconds: u64, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    assert!(started.elapsed() < Duration::from_secs(seconds), "it took {:?}", started.elapsed());
+    result
+}
+
+/// Writes a file, and makes the directories that it needs.
+pub(crate) fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Sets the permissions of a path.
+pub(crate) fn chmod(path: impl AsRef<Path>, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What became of each file, all of which are installed.
+pub(crate) fn outcomes(report: &Report) -> Vec<Outcome> {
+    report.files.iter().map(|file| file.result.as_ref().unwrap().unwrap()).collect()
+}
 
 /// Another origin, on an address of the loopback network.
 pub(crate) fn start_origin(address: &str) -> BlockingOrigin {

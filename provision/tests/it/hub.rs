@@ -1,13 +1,10 @@
 //! A file behind a branch of the Hub. Each redirect is compared with the lock: the first one, and those after a signed
 //! URL has expired (fault 35).
 
-use provision_core::event::Event;
 use provision_engine::transfer::SourceError;
 use provision_testbed::hosts::hub::Hub;
-use provision_testbed::{BlockingOrigin, Content, Shape};
 
-use crate::fixture::{Fixture, PATIENCE, start_origin};
-use crate::program::{fetch, run};
+use crate::prelude::*;
 
 const SIZE: u64 = 32 << 20;
 const PATH: &str = "vae/x.safetensors";
@@ -67,7 +64,7 @@ fn fault_35_an_expired_url_is_renewed_although_the_branch_moved() {
     });
     assert_eq!(report.files[0].fetched, content.size());
     assert_eq!(fixture.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
-    assert!(fixture.origin.counters().requests >= 2, "no second request was sent");
+    assert!(fixture.requests() >= 2, "no second request was sent");
 }
 
 #[test]
@@ -82,7 +79,7 @@ fn a_file_replaced_on_its_branch_is_not_fetched() {
         assert!(text.contains(part), "{part} is missing: {text}");
     }
     assert_eq!(branch.store.counters().requests, 0);
-    assert_eq!(branch.fixture.origin.counters().requests, 1, "it will not change by asking again");
+    assert_eq!(branch.fixture.requests(), 1, "it will not change by asking again");
 }
 
 #[test]
@@ -129,7 +126,7 @@ fn a_mirror_takes_over_where_a_branch_has_moved() {
 fn a_replaced_file_exits_with_5_and_installs_nothing() {
     for is_midway in [false, true] {
         let branch = Branch::new();
-        let ended = if is_midway {
+        if is_midway {
             let run = || run(&mut fetch(&branch.fixture, &["--connections", "8"]));
             branch.midway(run, || {
                 branch.replace();
@@ -138,9 +135,10 @@ fn a_replaced_file_exits_with_5_and_installs_nothing() {
         } else {
             branch.replace();
             run(&mut fetch(&branch.fixture, &[]))
-        };
-        assert_eq!(ended.code, Some(5), "midway: {is_midway}: {}", ended.err);
-        assert!(ended.err.contains("command `lock update`"), "{}", ended.err);
+        }
+        .row(format!("midway: {is_midway}"))
+        .exits(5)
+        .err_has(&["command `lock update`"]);
         branch.fixture.assert_nothing_wrong();
         let left = branch.fixture.listing();
         let is_wrong = |name: &String| name == PATH || name == ".models-installed";
@@ -158,5 +156,5 @@ fn without_a_hub_digest_another_length_means_replaced() {
     fixture.model("config.json", &Content::bytes("{}"), &[url]);
     let error = fixture.fetch_refused();
     assert!(error.is_integrity() && error.to_string().contains("the lock says 2 bytes"), "{error}");
-    assert_eq!(fixture.origin.counters().requests, 1);
+    assert_eq!(fixture.requests(), 1);
 }

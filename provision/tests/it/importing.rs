@@ -3,10 +3,8 @@
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use provision_testbed::{Content, Fault};
-
-use crate::lock_commands::{Fixture, has, said};
-use crate::program::start_with_input;
+use crate::lock_commands::{Fixture, has};
+use crate::prelude::*;
 
 /// A PNG with one text, as far as a reader of texts looks.
 fn png(key: &str, text: &str) -> Vec<u8> {
@@ -36,7 +34,7 @@ fn from_a_workflow_to_a_verified_folder_in_two_commands() {
     });
     std::fs::write(fixture.path("workflow.json"), workflow.to_string()).unwrap();
 
-    let (out, _) = fixture.run(0, &["lock", "import", "workflow.json", "--group", "mine"]);
+    let out = fixture.run(0, &["lock", "import", "workflow.json", "--group", "mine"]).out;
     has(
         &out,
         &["added      vae/x.safetensors  3 MB", "added      loras/y.safetensors  700 kB", "hf:o/r@main/"],
@@ -46,7 +44,7 @@ fn from_a_workflow_to_a_verified_folder_in_two_commands() {
     assert_eq!(std::fs::read(fixture.path("models/vae/x.safetensors")).unwrap(), vae.to_vec());
     assert_eq!(std::fs::read(fixture.path("models/loras/y.safetensors")).unwrap(), lora.to_vec());
     fixture.run(0, &["verify"]);
-    let (out, _) = fixture.run(0, &["lock", "import", "workflow.json"]);
+    let out = fixture.run(0, &["lock", "import", "workflow.json"]).out;
     has(&out, &["unchanged  vae/x.safetensors", "unchanged  loras/y.safetensors"]);
 }
 
@@ -62,16 +60,16 @@ fn names_of_a_workflow_are_looked_up_and_links_are_offered() {
     std::fs::write(fixture.path("picture"), png("prompt", &api.to_string())).unwrap();
 
     // Nothing was added, and the way out is there.
-    let (_, err) = fixture.run(2, &["lock", "import", "picture"]);
+    let err = fixture.run(2, &["lock", "import", "picture"]).err;
     has(&err, &["picture, node 1 (VAELoader): sub/x.safetensors", "u.safetensors", "--names FILE"]);
-    let (out, err) = fixture.run(0, &["lock", "import", "picture", "--names", "names.lock"]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "import", "picture", "--names", "names.lock"]);
     has(&out, &["added      vae/sub/x.safetensors"]);
     has(&err, &["node 2 (UNETLoader): u.safetensors"]);
     assert!(!err.contains("x.safetensors:"), "{err}");
     // It follows the branch that the dictionary's entry follows.
     has(&fixture.lock(), &["source = \"hf:o/r/vae/x.safetensors\""]);
     let before = fixture.lock();
-    let (out, _) = fixture.run(0, &["lock", "import", "picture", "--names", "models.lock"]);
+    let out = fixture.run(0, &["lock", "import", "picture", "--names", "models.lock"]).out;
     has(&out, &["unchanged  vae/sub/x.safetensors"]);
     assert_eq!(fixture.lock(), before);
 
@@ -80,21 +78,21 @@ fn names_of_a_workflow_are_looked_up_and_links_are_offered() {
     let workflow =
         serde_json::json!({"nodes": [{"id": 4, "type": "MarkdownNote", "widgets_values": [note]}]});
     std::fs::write(fixture.path("picture"), png("workflow", &workflow.to_string())).unwrap();
-    let (_, err) = fixture.run(2, &["lock", "import", "picture"]);
+    let err = fixture.run(2, &["lock", "import", "picture"]).err;
     has(&err, &["note: 2 links to model files in notes are not used; --notes takes them"]);
-    let (out, err) = fixture.run(2, &["lock", "import", "picture", "--notes"]);
+    let Ended { out, err, .. } = fixture.run(2, &["lock", "import", "picture", "--notes"]);
     has(&out, &["added      loras/y.safetensors"]);
     has(&err, &["node 4 (MarkdownNote)", "lock add hf:o/r@main/weights/z.safetensors --path FOLDER/"]);
 
     std::fs::write(fixture.path("picture"), png("parameters", "a cat")).unwrap();
-    let (_, err) = fixture.run(2, &["lock", "import", "picture"]);
+    let err = fixture.run(2, &["lock", "import", "picture"]).err;
     has(&err, &["picture is a PNG picture without a workflow", "export the workflow from ComfyUI"]);
     // A pipe cannot be read at any position.
     let mut command = fixture.command(&["lock", "import", "-"]);
     let (import, mut input) = start_with_input(&mut command);
     input.write_all(&png("prompt", &api.to_string())).unwrap();
     drop(input);
-    has(&said(import.end(), 2, &["import"]).1, &["standard input, node 2 (UNETLoader): u.safetensors"]);
+    import.end().exits(2).err_has(&["standard input, node 2 (UNETLoader): u.safetensors"]);
 }
 
 #[test]
@@ -107,7 +105,7 @@ fn a_workflow_import_names_files_without_a_url() {
     let without = serde_json::json!({"id": 2, "type": "\u{1b}[2JUpscale", "widgets_values": ["4x.pth"]});
     let workflow = |nodes: &[&serde_json::Value]| serde_json::json!({"nodes": nodes}).to_string();
     std::fs::write(fixture.path("w.json"), workflow(&[&with_address, &without])).unwrap();
-    let (out, err) = fixture.run(0, &["lock", "import", "w.json"]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "import", "w.json"]);
     has(&out, &["added      vae/x.safetensors"]);
     has(&err, &["not in the lock", "node 2 (·[2JUpscale): 4x.pth", "`provision lock add SOURCE`"]);
     assert!(!err.contains('\u{1b}'));
@@ -118,7 +116,7 @@ fn a_workflow_import_names_files_without_a_url() {
     fixture.site.put("/4x.pth", Content::generated(2, 1000));
     fixture.run(0, &["lock", "add", &fixture.site.url("/4x.pth"), "--path", "upscale_models/"]);
     let before = std::fs::metadata(fixture.path("models.lock")).unwrap();
-    assert_eq!(fixture.run(0, &["lock", "import", "w.json"]).1, "");
+    fixture.run(0, &["lock", "import", "w.json"]).err_is("");
     fixture.run(0, &["lock", "update"]);
     fixture.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);
     let after = std::fs::metadata(fixture.path("models.lock")).unwrap();
@@ -132,8 +130,7 @@ fn a_workflow_import_names_files_without_a_url() {
     std::fs::remove_file(fixture.path("models.lock")).unwrap();
     for text in [workflow(&[&without]), workflow(&[])] {
         std::fs::write(fixture.path("w.json"), text).unwrap();
-        let (_, err) = fixture.run(2, &["lock", "import", "w.json"]);
-        has(&err, &["nothing was added"]);
+        fixture.run(2, &["lock", "import", "w.json"]).err_has(&["nothing was added"]);
         assert!(!fixture.path("models.lock").exists());
     }
 }
@@ -152,7 +149,7 @@ fn an_invalid_line_does_not_keep_others_out() {
         "hf:o/r/vae/x.safetensors\nsome prose here\nhf:o/r/vae/y.safetensors\n",
     )
     .unwrap();
-    let (out, err) = fixture.run(2, &["lock", "import", "list"]);
+    let Ended { out, err, .. } = fixture.run(2, &["lock", "import", "list"]);
     has(&out, &["added      vae/x.safetensors", "added      vae/y.safetensors"]);
     has(&err, &["list:2: not understood: the line has 3 columns"]);
     has(&fixture.lock(), &["vae/x.safetensors", "vae/y.safetensors"]);
@@ -172,7 +169,7 @@ fn a_list_is_imported_as_far_as_it_resolves() {
     let (import, mut input) = start_with_input(&mut command);
     input.write_all(list.as_bytes()).unwrap();
     drop(input);
-    let (out, err) = said(import.end(), 4, &["import"]);
+    let Ended { out, err, .. } = import.end().exits(4);
     has(&out, &["added      vae/x.safetensors", "added      vae/y.bin"]);
     has(&err, &["standard input:3", "none.safetensors", "standard input:4", "2 failures"]);
     has(&fixture.lock(), &["vae/x.safetensors", "vae/y.bin"]);
@@ -205,11 +202,11 @@ fn a_provisioning_script_becomes_a_lock() {
     );
     let import = ["lock", "import", "get.sh", "--allow-private"];
     std::fs::write(fixture.path("get.sh"), format!("{script}wget \"$SOMEWHERE/z.safetensors\"\n")).unwrap();
-    let (out, err) = fixture.run(2, &import);
+    let Ended { out, err, .. } = fixture.run(2, &import);
     has(&out, &["added      vae/x.safetensors", "added      loras/style.safetensors"]);
     has(&err, &["get.sh:8", "names its folder", "get.sh:10", "only a run of the script", "get.sh:9: header"]);
     std::fs::write(fixture.path("get.sh"), script).unwrap();
-    let (out, err) = fixture.run(0, &[&import[..], &["--folder", "text_encoders"]].concat());
+    let Ended { out, err, .. } = fixture.run(0, &[&import[..], &["--folder", "text_encoders"]].concat());
     has(&out, &["added      text_encoders/y.safetensors"]);
     assert!(!fixture.lock().contains("canary") && !err.contains("canary"), "{err}");
     fixture.run(0, &["fetch", "--progress", "none"]);
@@ -217,13 +214,13 @@ fn a_provisioning_script_becomes_a_lock() {
     // Another URL's file never takes the place of an entry by its name.
     let before = fixture.lock();
     let other = fixture.site.url("/other");
-    let (_, err) = fixture.run(2, &["lock", "add", &other, "--path", "loras/"]);
+    let err = fixture.run(2, &["lock", "add", &other, "--path", "loras/"]).err;
     has(&err, &["loras/style.safetensors", "another URL", "--path"]);
     assert_eq!(fixture.lock(), before);
     fixture.run(0, &["lock", "add", &other, "--path", "loras/other.safetensors"]);
 
     std::fs::write(fixture.path("none.sh"), format!("#!/bin/sh\n{}", "echo a://b c\n".repeat(3000))).unwrap();
-    let (_, err) = fixture.run(2, &["lock", "import", "none.sh"]);
+    let Ended { err, .. } = fixture.run(2, &["lock", "import", "none.sh"]);
     has(&err, &["none.sh: no download found in this script"]);
     assert!(err.lines().count() < 4, "{err}");
 }

@@ -2,13 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{Ended, fetch, program, run, write_program};
+use crate::prelude::*;
 
 /// A repository with a lock of two directories and a file beside them.
 struct Repository {
@@ -81,9 +76,8 @@ fn init_alone_writes_a_lock_and_offers_the_rest() {
     assert!(!FILES.iter().any(|file| repository.path(file).exists()));
 
     // A layer per directory needs directories. The other files do not wait for them.
-    let ended = repository.init(&["--dockerfile", "--github"]);
-    assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("no model yet"), "{}", ended.err);
+    let ended = repository.init(&["--dockerfile", "--github"]).exits(2);
+    ended.err_has(&["no model yet"]);
     assert!(!repository.path("Dockerfile.models").exists() && repository.path(FILES[1]).exists());
     assert!(ended.out.lines().last().unwrap().contains("provision init --dockerfile"), "{}", ended.out);
 }
@@ -111,9 +105,7 @@ fn init_writes_each_file_once_and_then_finds_it_unchanged() {
 #[test]
 fn a_dockerfile_needs_a_base_image_and_keeps_it() {
     let repository = Repository::with_lock();
-    let ended = repository.init(&["--dockerfile"]);
-    assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("give --base-image REF"), "{}", ended.err);
+    repository.init(&["--dockerfile"]).exits(2).err_has(&["give --base-image REF"]);
     assert!(!repository.path("Dockerfile.models").exists());
     repository.inits(&["--dockerfile", "--base-image", "me/comfyui:1"]);
     for more in [&[][..], &["--force"]] {
@@ -147,12 +139,12 @@ fn the_programs_image_is_that_of_the_option_then_of_the_file() {
     // The variable is that of the program's own image. It is for files that name none.
     let mut command = program(&repository.fixture);
     command.current_dir(&repository.folder).env("PROVISION_IMAGE", "ghcr.io/other/provision:2").arg("init");
-    assert_eq!(run(command.args(files).arg("--github")).code, Some(0));
+    run(command.args(files).arg("--github")).exits(0);
     names(image);
     for file in [FILES[0], FILES[3]] {
         fs::remove_file(repository.path(file)).unwrap();
     }
-    assert_eq!(run(command.args(BASE)).code, Some(0));
+    run(command.args(BASE)).exits(0);
     names("ghcr.io/other/provision:2");
     let said = repository.inits(&["--github", "--image", image]);
     assert!(said.contains("which names ghcr.io/other/provision:2: add --dockerfile"), "{said}");
@@ -171,17 +163,11 @@ fn the_workflow_pushes_over_no_other_image() {
 fn init_keeps_a_file_that_is_there_unless_forced() {
     let repository = Repository::with_lock();
     for file in FILES {
-        fs::create_dir_all(repository.path(file).parent().unwrap()).unwrap();
-        fs::write(repository.path(file), "mine\n").unwrap();
+        write(repository.path(file), "mine\n");
     }
-    let ended = repository.init(&[&ALL[..], &BASE].concat());
-    assert_eq!(ended.code, Some(2));
+    let ended = repository.init(&[&ALL[..], &BASE].concat()).exits(2);
     for file in FILES {
-        assert!(
-            ended.err.contains(&format!("{file} is there with other content and stays")),
-            "{}",
-            ended.err
-        );
+        ended.err_has(&[&format!("{file} is there with other content and stays")]);
         assert_eq!(repository.text(file), "mine\n");
     }
     let plain = repository.inits(&["--pre-start", "--diff"]);
@@ -213,8 +199,7 @@ fn a_new_model_directory_changes_only_the_marked_lines() {
     let edited = repository.text("Dockerfile.models").replace("debian:bookworm-slim", "my-comfyui")
         + "CMD [\"python\", \"main.py\"]\n";
     fs::write(repository.path("Dockerfile.models"), &edited).unwrap();
-    let ended = repository.init(&["--dockerfile"]);
-    assert!(ended.out.contains("unchanged  Dockerfile.models"), "{}", ended.out);
+    repository.init(&["--dockerfile"]).out_has(&["unchanged  Dockerfile.models"]);
     repository.add("controlnet/c.bin", 5_000);
     // The difference is that of a plain run: without the user's edits.
     let shown = repository.inits(&["--dockerfile", "--diff"]);
@@ -222,9 +207,7 @@ fn a_new_model_directory_changes_only_the_marked_lines() {
     assert_eq!(shown.lines().filter(changed).count(), 3, "{shown}");
     assert!(repository.inits(&["--dockerfile", "--diff", "--force"]).contains("-CMD"));
     assert_eq!(repository.text("Dockerfile.models"), edited);
-    let ended = repository.init(&["--dockerfile"]);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.out.contains("updated    Dockerfile.models"), "{}", ended.out);
+    repository.init(&["--dockerfile"]).exits(0).out_has(&["updated    Dockerfile.models"]);
     let text = repository.text("Dockerfile.models");
     let copy = "COPY --link --from=models [\"/layers/controlnet/\", \"/\"]\n";
     assert_eq!(text.replace(copy, "").replace("=\"controlnet,", "=\""), edited);
@@ -246,8 +229,7 @@ fn a_lock_with_piece_lists_has_them_in_the_image_beside_it() {
     assert!(copies.iter().all(|copy| text.contains(copy)), "{text}");
     assert_eq!(copies.iter().fold(text, |text, copy| text.replace(copy, "")), without);
     // Beside a lock in a folder.
-    fs::create_dir(repository.path("deploy")).unwrap();
-    fs::write(repository.path("deploy/my.lock"), &pinned).unwrap();
+    write(repository.path("deploy/my.lock"), &pinned);
     repository.inits(&["--dockerfile", "--lock", "deploy/my.lock"]);
     // Its addresses are signed, and the search for secrets reads every file that is left.
     fs::remove_dir_all(repository.path("deploy")).unwrap();
@@ -263,7 +245,7 @@ fn a_file_is_replaced_in_one_step_and_keeps_its_mode() {
     // The name may be a link.
     fs::rename(&file, repository.path("real")).unwrap();
     symlink("real", &file).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    chmod(&file, 0o640);
     let before = fs::metadata(&file).unwrap().ino();
     repository.add("controlnet/c.bin", 5_000);
     assert!(repository.inits(&["--dockerfile"]).contains("updated"));
@@ -275,15 +257,14 @@ fn a_file_is_replaced_in_one_step_and_keeps_its_mode() {
     assert!(left.is_empty(), "{left:?}");
 
     fs::remove_file(repository.path("real")).unwrap();
-    let ended = repository.init(&["--dockerfile", "--base-image", "x"]);
-    assert_eq!(ended.code, Some(7));
-    assert!(ended.err.contains("is a symlink to real, which does not exist"), "{}", ended.err);
+    repository
+        .init(&["--dockerfile", "--base-image", "x"])
+        .exits(7)
+        .err_has(&["is a symlink to real, which does not exist"]);
     fs::create_dir(repository.path("pre_start.sh")).unwrap();
-    let ended = repository.init(&["--pre-start"]);
-    assert!(ended.err.contains("rename it"), "{}", ended.err);
+    repository.init(&["--pre-start"]).err_has(&["rename it"]);
     symlink("nowhere", repository.path("other.lock")).unwrap();
-    let ended = repository.init(&["--lock", "other.lock"]);
-    assert!(ended.err.contains("other.lock is a symlink to nowhere, which"), "{}", ended.err);
+    repository.init(&["--lock", "other.lock"]).err_has(&["other.lock is a symlink to nowhere, which"]);
 }
 
 #[test]
@@ -304,7 +285,7 @@ fn only_a_start_script_of_init_goes_into_the_image() {
     assert!(copies());
     assert!(!repository.inits(&["--pre-start"]).contains("init --dockerfile"));
     // A checkout without modes loses the script's.
-    fs::set_permissions(repository.path("pre_start.sh"), fs::Permissions::from_mode(0o644)).unwrap();
+    chmod(repository.path("pre_start.sh"), 0o644);
     assert!(repository.inits(&["--pre-start"]).contains("unchanged  pre_start.sh: executable again"));
     assert_eq!(repository.mode("pre_start.sh"), 0o755);
 }
@@ -317,7 +298,7 @@ fn a_pod_names_no_lock_that_would_break_its_comment() {
         let ended = repository.init(&["--kubernetes", "--lock", name]);
         fs::rename(repository.path(name), repository.path("models.lock")).unwrap();
         assert_eq!(ended.code, Some(2), "{}", ended.out);
-        assert!(ended.err.contains("without quotes and control characters"), "{}", ended.err);
+        ended.err_has(&["without quotes and control characters"]);
     }
     // The command works a second time, and its user is not that of ComfyUI.
     assert!(repository.inits(&["--kubernetes"]).contains("| kubectl apply --filename -;"));
@@ -340,14 +321,10 @@ fn other_layers_than_expected_end_a_build_before_any_request() {
         ("vae,_,my nodes,old", "the lock has no model in old/;"),
         ("_,loras", "it has no layer for my nodes/, vae/, and the lock has no model in loras/;"),
     ] {
-        let ended = expecting(names);
-        assert_eq!(ended.code, Some(2), "{names}: {}", ended.err);
-        assert!(ended.err.contains(reason), "{names}: {}", ended.err);
-        assert!(ended.err.contains("run `provision init --dockerfile`"), "{}", ended.err);
+        expecting(names).row(names).exits(2).err_has(&[reason, "run `provision init --dockerfile`"]);
     }
-    assert_eq!(repository.fixture.origin.counters().requests, 0);
-    let ended = expecting("_,my nodes,vae");
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert_eq!(repository.fixture.requests(), 0);
+    expecting("_,my nodes,vae").exits(0);
 }
 
 #[test]

@@ -2,16 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
-use provision_testbed::{BlockingOrigin, Content, Fault, Tls, authority};
 use tempfile::TempDir;
 
 use crate::container_scripts::{shells, text};
-use crate::fixture::{pem, start_encrypted_origin, start_origin};
-use crate::program::write_program;
-use crate::skip::needs_tool;
+use crate::fixture::pem;
+use crate::prelude::*;
 
 /// What the script runs besides a downloader.
 const TOOLS: [&str; 8] = ["chmod", "cut", "mkdir", "mktemp", "mv", "rm", "sha256sum", "uname"];
@@ -123,7 +119,7 @@ fn a_second_run_of_the_script_downloads_the_digest_only() {
     assert!(text(&again.stdout).contains("is there already"), "{again:?}");
     assert_eq!(release.origin.counters().requests, before + 1);
     let path = release.directory().join("provision");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    chmod(&path, 0o644);
     assert!(text(&release.run(&["sh"], &[]).stdout).contains("is there already"));
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o755);
 }

@@ -1,12 +1,8 @@
 //! Runs that are stopped, and the runs that follow (fault 85).
 
-use std::time::{Duration, Instant};
-
 use provision_engine::fetch::FetchError;
-use provision_testbed::{Content, Fault, Shape};
-use tokio::sync::watch;
 
-use crate::fixture::{Fixture, PATIENCE};
+use crate::prelude::*;
 
 const SET: u64 = 72_000_000;
 
@@ -51,8 +47,7 @@ fn fault_85_a_stopped_run_keeps_its_bytes_for_the_next_run() {
 #[test]
 fn fault_85_a_stop_ends_every_kind_of_wait_at_once() {
     for fault in [Fault::NoAnswer, Fault::Stall(0), Fault::Stall(500_000), Fault::status(503)] {
-        let mut fixture = Fixture::new();
-        fixture.file("x", &Content::generated(1, 8_000_000));
+        let mut fixture = Fixture::with(&[("x", 1, 8_000_000)]);
         fixture.origin.inject("/x", fault.clone());
         fixture.config.transfer.stall = Duration::from_secs(30);
         fixture.config.transfer.retry.base = Duration::from_secs(20);
@@ -73,8 +68,7 @@ fn fault_85_a_stop_ends_every_kind_of_wait_at_once() {
 
 #[test]
 fn fault_85_a_run_stopped_before_its_start_opens_no_socket() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
     let (_stop, stopped) = watch::channel(true);
     assert!(matches!(fixture.fetch_until(stopped), Err(FetchError::Interrupted)));
     assert_eq!(fixture.origin.counters().connections_accepted, 0);
@@ -83,8 +77,7 @@ fn fault_85_a_run_stopped_before_its_start_opens_no_socket() {
 
 #[test]
 fn a_caller_that_drops_its_stop_handle_does_not_stop_the_run() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 3_000_000));
+    let fixture = Fixture::with(&[("x", 1, 3_000_000)]);
     let (stop, stopped) = watch::channel(false);
     drop(stop);
     assert!(fixture.fetch_until(stopped).unwrap().is_complete());

@@ -1,15 +1,10 @@
 //! Local copies of files with piece lists: right ones are proven by them, wrong ones give their right pieces, and a
 //! list that lies is named.
 
-use provision_core::event::{Event, Outcome, Planned};
-use provision_core::piece_list::{MAX_PIECE, PieceList, VerifiedBy};
 use provision_core::store_address::StoreAddress;
-use provision_disk::{Destination, PartFile};
 use provision_engine::fetch::{Baked, BakedMode};
-use provision_testbed::{Content, Shape};
 
-use crate::fixture::Fixture;
-use crate::program::{fetch, run};
+use crate::prelude::*;
 use crate::updates::{SIZE, plain, reused};
 
 /// Gives a fixture with the file `m` a local copy of it that has `bytes`. The directory is removed with the result.
@@ -24,8 +19,7 @@ fn put_copy(fixture: &mut Fixture, place: &str, bytes: &[u8]) -> Option<tempfile
         "shelf" => digest,
         _ => format!("sha256/{}/{digest}", &digest[..2]),
     };
-    std::fs::create_dir_all(directory.join(&name).parent().unwrap()).unwrap();
-    std::fs::write(directory.join(&name), bytes).unwrap();
+    write(directory.join(&name), bytes);
     match place {
         "baked" => fixture.local.baked = Some(Baked { directory, mode: BakedMode::Copy }),
         "linked" => fixture.local.baked = Some(Baked { directory, mode: BakedMode::Symlink }),
@@ -43,7 +37,7 @@ fn a_right_local_copy_is_proven_by_its_list() {
         let (mut fixture, content) = plain();
         let _distant = put_copy(&mut fixture, place, &content.to_vec());
         let report = fixture.fetch_all();
-        assert_eq!(fixture.origin.counters().requests, 0, "{place}");
+        assert_eq!(fixture.requests(), 0, "{place}");
         assert_eq!(report.files[0].verified_by, Some(VerifiedBy::Pieces), "{place}");
     }
 }
@@ -61,7 +55,7 @@ fn wrong_local_copies_cost_the_pieces_that_none_has() {
         let _first = put_copy(&mut fixture, first, &wrong);
         let _second = put_copy(&mut fixture, second, &content.flipped(5, 1).flipped(SIZE - 3, 1).to_vec());
         let report = fixture.fetch_all();
-        assert_eq!(fixture.origin.counters().body_bytes_sent, 1000, "{first}, {second}");
+        assert_eq!(fixture.sent(), 1000, "{first}, {second}");
         assert_eq!(reused(&report), SIZE - 1000, "{first}, {second}");
     }
 }
@@ -80,7 +74,7 @@ fn a_wrong_local_copy_costs_no_byte_of_a_part() {
         fixture.fetch_and_interrupt_at(3 * MAX_PIECE);
         fixture.origin.shape(Shape::default());
         let destination = Destination::open(&fixture.destination()).unwrap().unwrap();
-        let list = has_list.then(|| crate::fixture::list_of(&content));
+        let list = has_list.then(|| list_of(&content));
         let model = fixture.lock().models()[0].clone();
         let held = PartFile::resumable_bytes(&destination, &model, list.as_ref(), || true).unwrap();
         let _distant = put_copy(&mut fixture, place, &Content::generated(8, SIZE).to_vec());
@@ -94,7 +88,7 @@ fn a_wrong_object_of_the_cache_stays_until_its_pieces_are_used() {
     let (mut fixture, content) = plain();
     let wrong = content.flipped(SIZE - 3, 1).to_vec();
     put_copy(&mut fixture, "cache", &wrong);
-    fixture.origin.inject("*", provision_testbed::Fault::status(404));
+    fixture.origin.inject("*", Fault::status(404));
     fixture.fetch_refused();
     let digest = content.sha256_hex();
     let object = fixture.beside("cache/sha256").join(&digest[..2]).join(&digest);
@@ -108,7 +102,7 @@ fn a_wrong_object_of_the_cache_stays_until_its_pieces_are_used() {
 fn lying(other: &Content) -> (Fixture, Content) {
     let (mut fixture, content) = plain();
     let right = content.sha256_hex().parse().unwrap();
-    let lie = PieceList::new(SIZE, right, crate::fixture::list_of(other).pieces().to_vec()).unwrap();
+    let lie = PieceList::new(SIZE, right, list_of(other).pieces().to_vec()).unwrap();
     fixture.list("m", &lie.write().unwrap());
     fixture.origin.put("/m", other.clone());
     (fixture, content)
@@ -139,11 +133,10 @@ fn a_list_that_lies_proves_no_other_model() {
     let (mut fixture, content) = lying(&Content::generated(8, SIZE));
     // It has the same digest, and the lock pins no list for it.
     fixture.file("twin", &content);
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    let ended = run(&mut fetch(&fixture, &[])).exits(5);
     let right = content.sha256_hex();
     let says = format!("the piece list of m does not describe the file with SHA-256 {right}: by the list ");
-    assert!(ended.err.contains(&says), "{}", ended.err);
+    ended.err_has(&[&says]);
     assert!(!fixture.path("twin").exists());
 }
 
@@ -152,11 +145,10 @@ fn a_list_that_lies_about_a_twin_is_the_one_that_is_blamed() {
     // `a` has the digest and no list. The list of its twin lists other bytes.
     let (mut fixture, content) = lying(&Content::generated(8, SIZE));
     fixture.file("a", &content);
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    let ended = run(&mut fetch(&fixture, &[])).exits(5);
     let right = content.sha256_hex();
     let says = format!("the piece list of m does not describe the file with SHA-256 {right}: this file has ");
-    assert!(ended.err.contains(&says), "{}", ended.err);
+    ended.err_has(&[&says]);
 }
 
 #[test]
@@ -170,11 +162,11 @@ fn a_rotten_file_is_not_a_mistake_of_its_list() {
     fixture.file("twin", &content);
     let ended = run(&mut fetch(&fixture, &[]));
     assert_ne!(ended.code, Some(0), "{}", ended.err);
-    assert!(!ended.err.contains("does not describe"), "{}", ended.err);
+    ended.err_lacks(&["does not describe"]);
 }
 
 #[test]
-fn a_local_copy_without_a_right_piece_is_named_once_and_leaves_no_part() {
+fn a_local_copy_without_a_right_piece_is_named_once() {
     for (place, cache) in [("baked", "cache"), ("shelf", "cache"), ("distant cache", "")] {
         let (mut fixture, content) = plain();
         let _distant = put_copy(&mut fixture, place, &Content::generated(8, SIZE).to_vec());
@@ -185,10 +177,7 @@ fn a_local_copy_without_a_right_piece_is_named_once_and_leaves_no_part() {
         assert!(std::fs::read(fixture.path("m")).unwrap() == content.to_vec());
         let listing = fixture.listing();
         assert!(!listing.iter().any(|name| name.contains(".part")), "{place}: {listing:?}");
-        let said = fixture.events.filter_map(|event| match event {
-            Event::Warning { message } => Some(message.clone()),
-            _ => None,
-        });
+        let said = fixture.warnings();
         assert_eq!(said.len(), 1, "{place}: {said:?}");
     }
 }
@@ -205,14 +194,14 @@ fn a_wrong_file_that_is_the_caches_object_is_no_copy_of_itself() {
         fixture.local.cache = Some(fixture.beside("cache").try_into().unwrap());
         fixture.fetch_all();
         std::fs::write(fixture.path("m"), content.flipped(5, 3).to_vec()).unwrap();
-        let sent = fixture.origin.counters().body_bytes_sent;
+        let sent = fixture.sent();
         fixture.config.dry_run = true;
         let here = if has_list { SIZE - MAX_PIECE } else { 0 };
         let planned = fixture.fetch().unwrap().plan.remove(0);
         assert_eq!((planned.here, planned.plan), (here, Planned::Fetch));
         fixture.config.dry_run = false;
         fixture.fetch_all();
-        assert_eq!(fixture.origin.counters().body_bytes_sent - sent, SIZE - here);
+        assert_eq!(fixture.sent() - sent, SIZE - here);
         assert_eq!(fixture.events.count(|event| matches!(event, Event::Copying { .. })), 0);
     }
 }

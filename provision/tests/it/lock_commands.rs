@@ -1,15 +1,10 @@
 //! `provision lock` through the binary, with an emulated Hub behind `HF_ENDPOINT` and a lock on disk.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::PathBuf;
-use std::process::Command;
 
 use provision_testbed::hosts::hub::Hub;
-use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, When};
-use rustix::process::Signal;
 
-use crate::program::{BINARY, Ended, copy_program, run, signal, start};
-use crate::skip::{needs_root, needs_tool};
+use crate::prelude::*;
 
 pub(crate) struct Fixture {
     pub(crate) site: BlockingOrigin,
@@ -48,16 +43,10 @@ impl Fixture {
         command
     }
 
-    /// Runs it; asserts the exit code and returns standard output and standard error.
-    pub(crate) fn run(&self, code: i32, args: &[&str]) -> (String, String) {
-        said(run(&mut self.command(args)), code, args)
+    /// Runs it; asserts the exit code.
+    pub(crate) fn run(&self, code: i32, args: &[&str]) -> Ended {
+        run(&mut self.command(args)).exits(code)
     }
-}
-
-pub(crate) fn said(ended: Ended, code: i32, args: &[&str]) -> (String, String) {
-    let Ended { out, err, .. } = ended;
-    assert_eq!(ended.code, Some(code), "{args:?}:\n{out}{err}");
-    (out, err)
 }
 
 pub(crate) fn has(text: &str, parts: &[&str]) {
@@ -83,7 +72,7 @@ fn mirrors_are_added_only_for_equal_bytes() {
 
     fixture.hub.commit("o/r", "main", &[(path, new.clone())]);
     fixture.site.put("/two", new.clone());
-    let (out, err) = fixture.run(0, &["lock", "add", source, "--mirror", &two]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "add", source, "--mirror", &two]);
     has(&out, &["updated    vae/x.safetensors"]);
     has(&err, &[&format!("note: {one} is no longer a mirror of vae/x.safetensors"), "--mirror"]);
     assert!(!err.contains(&two), "{err}");
@@ -91,13 +80,11 @@ fn mirrors_are_added_only_for_equal_bytes() {
     fixture.run(0, &["lock", "check"]);
 
     std::fs::write(fixture.path("models.lock"), first).unwrap();
-    let (out, err) = fixture.run(0, &["lock", "update"]);
-    has(&out, &["2 → 0 mirrors"]);
-    has(&err, &[&one, &two]);
+    fixture.run(0, &["lock", "update"]).out_has(&["2 → 0 mirrors"]).err_has(&[&one, &two]);
     assert!(!fixture.lock().contains("mirrors"), "{}", fixture.lock());
     // Other groups do not change the bytes.
     fixture.run(0, &["lock", "add", source, "--mirror", &two]);
-    assert_eq!(fixture.run(0, &["lock", "add", source, "--group", "g"]).1, "");
+    fixture.run(0, &["lock", "add", source, "--group", "g"]).err_is("");
     has(&fixture.lock(), &[&two]);
 }
 
@@ -129,7 +116,7 @@ fn concurrent_writers_report_their_wait_and_lose_no_entry() {
     // All of them at once.
     drop(held);
     for writer in writers {
-        said(writer.end(), 0, &["add"]);
+        writer.end().exits(0);
     }
     let lock = fixture.lock();
     assert_eq!(lock.matches("[[model]]").count(), 2 * WRITERS, "{lock}");
@@ -139,11 +126,8 @@ fn concurrent_writers_report_their_wait_and_lose_no_entry() {
 /// Root may open a temporary file of any mode; other users may not.
 #[test]
 fn a_read_only_lock_is_edited_and_stays_read_only() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
     let nobody = Some(65534);
-    let fixture = Fixture::new();
+    let Some(fixture) = with_nobody(Fixture::new()) else { return };
     let program = fixture.path("provision");
     copy_program(&program);
     let sha = "0".repeat(64);
@@ -155,14 +139,14 @@ fn a_read_only_lock_is_edited_and_stays_read_only() {
     // The temporary file of a writer that was killed right before the rename.
     std::fs::write(fixture.path(".models.lock.tmp"), "version = 1\n").unwrap();
     for name in ["models.lock", ".models.lock.tmp"] {
-        std::fs::set_permissions(fixture.path(name), std::fs::Permissions::from_mode(0o444)).unwrap();
+        chmod(fixture.path(name), 0o444);
         chown(fixture.path(name), nobody, nobody).unwrap();
     }
     chown(fixture.directory.path(), nobody, nobody).unwrap();
     let mut setpriv = Command::new("setpriv");
     setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
     let mut command = fixture.command_of(setpriv, &["lock", "remove", "a"]);
-    said(run(command.env("PATH", "/usr/bin:/bin")), 0, &["remove"]);
+    run(command.env("PATH", "/usr/bin:/bin")).exits(0);
     assert_eq!(fixture.lock(), format!("version = 1\n{}", model("b")));
     let mode = std::fs::metadata(fixture.path("models.lock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o444);
@@ -177,19 +161,18 @@ fn a_model_is_added_updated_and_checked() {
     let source = "hf:o/r@main/vae/x.safetensors";
     let comment = "version = 1\n\n# mine\n";
     std::fs::write(fixture.path("models.lock"), comment).unwrap();
-    let (out, err) = fixture.run(0, &["lock", "add", source, "--group", "a"]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "add", source, "--group", "a"]);
     has(&out, &["added      vae/x.safetensors  1 MB", source]);
     assert_eq!(err, "");
     has(&fixture.lock(), &["# mine", &old.sha256_hex(), &first, "groups = [\"a\"]", source]);
     let before = fixture.lock();
-    let (out, _) = fixture.run(0, &["lock", "add", source]);
-    has(&out, &["unchanged  vae/x.safetensors"]);
+    fixture.run(0, &["lock", "add", source]).out_has(&["unchanged  vae/x.safetensors"]);
     assert_eq!(fixture.lock(), before, "its groups stay, and nothing was rewritten");
-    has(&fixture.run(0, &["lock", "check"]).0, &["right", "vae/x.safetensors", "1 source"]);
-    has(&fixture.run(0, &["lock", "update"]).0, &["unchanged  vae/x.safetensors"]);
+    fixture.run(0, &["lock", "check"]).out_has(&["right", "vae/x.safetensors", "1 source"]);
+    fixture.run(0, &["lock", "update"]).out_has(&["unchanged  vae/x.safetensors"]);
 
     let second = fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", new.clone())]);
-    let (out, _) = fixture.run(0, &["lock", "update"]);
+    let out = fixture.run(0, &["lock", "update"]).out;
     let digests = format!("{} → {}", &old.sha256_hex()[..8], &new.sha256_hex()[..8]);
     let commits = format!("commit {} → {}", &first[..8], &second[..8]);
     has(&out, &["updated    vae/x.safetensors", &digests, "1 MB → 2 MB", &commits]);
@@ -200,16 +183,16 @@ fn a_model_is_added_updated_and_checked() {
     std::fs::write(fixture.path("models.lock"), &moving).unwrap();
     fixture.run(0, &["lock", "check"]);
     fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", old.clone())]);
-    let (out, err) = fixture.run(5, &["lock", "check"]);
+    let Ended { out, err, .. } = fixture.run(5, &["lock", "check"]);
     has(&out, &["differs", "vae/x.safetensors"]);
     has(&err, &[&old.sha256_hex(), &new.sha256_hex()]);
     fixture.hub.remove("o/r", "main", "vae/x.safetensors");
-    has(&fixture.run(4, &["lock", "check", "x"]).0, &["gone"]);
+    fixture.run(4, &["lock", "check", "x"]).out_has(&["gone"]);
     fixture.hub.hide("o/r", "hf_good");
-    has(&fixture.run(6, &["lock", "check"]).1, &["HF_TOKEN"]);
+    fixture.run(6, &["lock", "check"]).err_has(&["HF_TOKEN"]);
     assert_eq!(fixture.lock(), moving, "a check writes nothing");
     let mut with_token = fixture.command(&["lock", "check"]);
-    said(run(with_token.env("HF_TOKEN", "hf_good")), 4, &["with a token"]);
+    run(with_token.env("HF_TOKEN", "hf_good")).exits(4);
 }
 
 #[test]
@@ -223,7 +206,7 @@ fn a_failed_add_has_its_exit_code_and_keeps_the_lock() {
         (2, vec!["lock", "add", "hf:o/r/vae/x", "hf:o/r/vae/y", "--sha256", &"0".repeat(64)], &["one file"]),
         (6, vec!["lock", "add", "hf:o/r/vae/x.bin"], &["HF_TOKEN", "/o/r"]),
     ] {
-        let (out, err) = fixture.run(code, &args);
+        let Ended { out, err, .. } = fixture.run(code, &args);
         has(&err, parts);
         assert!(out.is_empty() && !err.contains("canary"), "{out}{err}");
     }
@@ -237,22 +220,19 @@ fn a_check_tells_an_unreachable_host_from_a_missing_file() {
     let fixture = Fixture::new();
     fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
     fixture.run(0, &["lock", "add", "hf:o/r@main/vae/x.safetensors"]);
-    let with_token =
-        |args: &[&str], code| said(run(fixture.command(args).env("HF_TOKEN", "hf_other")), code, args);
+    let with_token = |args: &[&str], code| run(fixture.command(args).env("HF_TOKEN", "hf_other")).exits(code);
     fixture.hub.hide("o/r", "hf_owner");
-    let (out, err) = with_token(&["lock", "check"], 4);
+    let Ended { out, err, .. } = with_token(&["lock", "check"], 4);
     has(&out, &["gone", "vae/x.safetensors"]);
     has(&err, &["no such repository"]);
-    has(&with_token(&["lock", "update"], 4).1, &["no such repository"]);
-    has(&with_token(&["lock", "add", "hf:o/none/vae/x.safetensors"], 4).1, &["no such repository"]);
+    with_token(&["lock", "update"], 4).err_has(&["no such repository"]);
+    with_token(&["lock", "add", "hf:o/none/vae/x.safetensors"], 4).err_has(&["no such repository"]);
     // Without a token the check cannot tell a private repository from a missing one.
-    let (out, err) = fixture.run(6, &["lock", "check"]);
+    let Ended { out, err, .. } = fixture.run(6, &["lock", "check"]);
     has(&out, &["refused"]);
     has(&err, &["no such repository", "private", "HF_TOKEN"]);
     fixture.site.inject("*", Fault::RetryAfter { status: 429, value: "3600".to_owned() });
-    let (out, err) = fixture.run(4, &["lock", "check"]);
-    has(&out, &["unreachable"]);
-    has(&err, &["answers again at", "3600 s"]);
+    fixture.run(4, &["lock", "check"]).out_has(&["unreachable"]).err_has(&["answers again at", "3600 s"]);
 }
 
 #[test]
@@ -283,15 +263,14 @@ fn an_unwritable_lock_hides_no_other_failure() {
     fixture.site.put("/vae/a.bin", Content::generated(2, 1000));
     std::os::unix::fs::symlink(fixture.path("nowhere"), fixture.path("models.lock")).unwrap();
     let (good, refused) = ("hf:o/r/vae/x.safetensors", "hf:o/none/vae/y.safetensors");
-    let (_, err) = fixture.run(6, &["lock", "add", refused, good]);
+    let err = fixture.run(6, &["lock", "add", refused, good]).err;
     has(&err, &["2 failures", "HF_TOKEN", "is a symlink to a file that does not exist"]);
     std::fs::write(fixture.path("list"), format!("{good}\nsome prose here\n{refused}\n")).unwrap();
-    let (_, err) = fixture.run(6, &["lock", "import", "list"]);
+    let err = fixture.run(6, &["lock", "import", "list"]).err;
     has(&err, &["3 failures", "list:2", "list:3", "is a symlink to a file that does not exist"]);
     // The lock cannot be written, so no body is read for its digest.
     let read = fixture.site.url("/vae/a.bin");
-    let (_, err) = fixture.run(7, &["lock", "add", &read, good]);
-    has(&err, &["is a symlink to a file that does not exist"]);
+    fixture.run(7, &["lock", "add", &read, good]).err_has(&["is a symlink to a file that does not exist"]);
 }
 
 #[test]
@@ -304,15 +283,14 @@ fn a_remote_lock_is_listed_and_checked_but_never_written() {
     fixture.site.put("/team.lock", text.clone());
     let (url, pin) = (fixture.site.url("/team.lock"), text.sha256_hex());
     for verb in ["list", "check"] {
-        let (out, _) = fixture.run(0, &["lock", verb, "--lock", &url, "--lock-sha256", &pin]);
+        let out = fixture.run(0, &["lock", verb, "--lock", &url, "--lock-sha256", &pin]).out;
         has(&out, &["vae/x.safetensors"]);
         fixture.run(3, &["lock", verb, "--lock", &url, "--lock-sha256", &"0".repeat(64)]);
-        let (_, err) = fixture.run(2, &["lock", verb, "--lock", &url]);
-        has(&err, &["--lock-sha256"]);
+        fixture.run(2, &["lock", verb, "--lock", &url]).err_has(&["--lock-sha256"]);
     }
     for verb in [&["add", "hf:o/r/vae/x.safetensors"][..], &["update"], &["remove", "x"]] {
         let args = [&["lock"][..], verb, &["--lock", &url]].concat();
-        has(&fixture.run(2, &args).1, &["this command edits one lock file"]);
+        fixture.run(2, &args).err_has(&["this command edits one lock file"]);
     }
 }
 
@@ -331,7 +309,7 @@ fn messages_show_the_endpoint_in_place_of_the_hub() {
         std::fs::write(fixture.path("models.lock"), text).unwrap();
     };
     let fetch = |code, mode| {
-        let (out, err) =
+        let Ended { out, err, .. } =
             fixture.run(code, &["fetch", "--retries", "2", "--progress", mode, "--report", "r.json"]);
         let report = std::fs::read_to_string(fixture.path("r.json")).unwrap();
         for text in [&out, &err, &report] {
@@ -357,7 +335,7 @@ fn messages_show_the_endpoint_in_place_of_the_hub() {
         has(&fetch(code, "json"), &[&format!("\"event\":\"started\",\"file\":0,\"source\":\"{asked}\"")]);
         fixture.site.clear_faults(at);
     }
-    let (_, err) = fixture.run(6, &["lock", "check"]);
+    let err = fixture.run(6, &["lock", "check"]).err;
     has(&err, &[&format!("vae/x: {asked}: hf:o/r@main/vae/x: ")]);
     assert!(!err.contains("huggingface.co"), "{err}");
 }
@@ -368,7 +346,7 @@ fn a_lock_at_the_hub_is_shown_as_it_is_asked() {
     let hub = "https://huggingface.co/o/r/resolve/main/models.lock";
     let asked = fixture.site.url("/o/r/resolve/main/models.lock");
     fixture.site.inject("/o/r/resolve/main/models.lock", Fault::status(404));
-    let (_, err) = fixture.run(4, &["fetch", "--lock", hub, "--lock-sha256", &"0".repeat(64)]);
+    let err = fixture.run(4, &["fetch", "--lock", hub, "--lock-sha256", &"0".repeat(64)]).err;
     has(&err, &[&format!("the lock {asked} cannot be fetched: {asked} answered 404")]);
     assert!(!err.contains("huggingface.co"), "{err}");
 }
@@ -377,7 +355,7 @@ fn a_lock_at_the_hub_is_shown_as_it_is_asked() {
 fn a_file_without_a_digest_is_read_from_the_endpoint_shown() {
     let fixture = Fixture::new();
     fixture.hub.commit("o/r", "main", &[("vae/x.json", Content::bytes("{}"))]);
-    let (out, err) = fixture.run(0, &["lock", "add", "hf:o/r/vae/x.json"]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "add", "hf:o/r/vae/x.json"]);
     has(&err, &[&format!("from {}", fixture.site.url("/o/r/resolve/"))]);
     assert!(!(out + &err).contains("huggingface.co"), "{err}");
 }
@@ -402,16 +380,15 @@ fn a_group_is_chosen_in_the_same_way_by_every_command() {
             &["fetch", "--dry-run"],
             &["ensure", "--dry-run"],
         ] {
-            let (out, err) = fixture.run(0, &[verb, &[option, "a"]].concat());
+            let Ended { out, err, .. } = fixture.run(0, &[verb, &[option, "a"]].concat());
             assert!(!(out + &err).contains("loras/y"), "{verb:?} {option}");
-            let (_, err) = fixture.run(2, &[verb, &[option, "c"]].concat());
+            let err = fixture.run(2, &[verb, &[option, "c"]].concat()).err;
             has(&err, &["no model in the lock belongs to the group \"c\""]);
         }
     }
     // A variable that is set for fetches must not choose what is removed.
     let mut command = fixture.command(&["lock", "remove"]);
-    said(run(command.env("PROVISION_GROUP", "a")), 2, &["lock", "remove"]);
-    let (out, _) = fixture.run(0, &["lock", "remove", "--only", "b"]);
-    assert_eq!(out, "removed loras/y\n");
+    run(command.env("PROVISION_GROUP", "a")).exits(2);
+    fixture.run(0, &["lock", "remove", "--only", "b"]).out_is("removed loras/y\n");
     has(&fixture.lock(), &["vae/x"]);
 }

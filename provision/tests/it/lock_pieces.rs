@@ -1,16 +1,11 @@
 //! `provision lock pieces`, `lock check --pieces` and `lock add --pieces`: lists of files that are on this machine.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use provision_core::digest::Sha256;
-use provision_core::piece_list::{Piece, PieceList};
-use provision_testbed::Content;
+use provision_core::piece_list::Piece;
 
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run};
+use crate::prelude::*;
 
 /// A length of three pieces.
 pub(crate) const LONG: u64 = 9_000_001;
@@ -25,10 +20,8 @@ pub(crate) fn lock_verb(fixture: &Fixture, arguments: &[&str]) -> Command {
     command
 }
 
-pub(crate) fn said(fixture: &Fixture, code: i32, arguments: &[&str]) -> (String, String) {
-    let Ended { code: found, out, err } = run(&mut lock_verb(fixture, arguments));
-    assert_eq!(found, Some(code), "{arguments:?}:\n{out}{err}");
-    (out, err)
+pub(crate) fn said(fixture: &Fixture, code: i32, arguments: &[&str]) -> Ended {
+    run(&mut lock_verb(fixture, arguments)).exits(code)
 }
 
 pub(crate) fn lock_text(fixture: &Fixture) -> String {
@@ -54,8 +47,7 @@ pub(crate) fn lists(fixture: &Fixture) -> Vec<String> {
 }
 
 pub(crate) fn install(fixture: &Fixture, path: &str, content: &Content) {
-    fs::create_dir_all(fixture.path(path).parent().unwrap()).unwrap();
-    fs::write(fixture.path(path), content.to_vec()).unwrap();
+    write(fixture.path(path), content.to_vec());
 }
 
 /// The list of a file that is cut every 4 MiB. `change` changes the digests of its pieces.
@@ -96,11 +88,11 @@ fn installed() -> (Fixture, Content) {
 fn lists_are_written_once_and_the_lock_names_them() {
     let (fixture, long) = installed();
     let before = lock_text(&fixture);
-    let (out, err) = said(&fixture, 0, &["pieces", "--dry-run"]);
+    let Ended { out, err, .. } = said(&fixture, 0, &["pieces", "--dry-run"]);
     assert!(out.contains("would write   loras/a.bin") && err.contains("(exit 3)"), "{out}{err}");
     assert_eq!((lock_text(&fixture), lists(&fixture)), (before.clone(), vec![]));
 
-    let (out, err) = said(&fixture, 0, &["pieces"]);
+    let Ended { out, err, .. } = said(&fixture, 0, &["pieces"]);
     let list = list_of(&long.to_vec(), |_, digest| digest);
     let digest = Sha256::of(&list).to_string();
     assert!(out.contains("written    loras/a.bin  9 MB  3 pieces  models.pieces/"), "{out}");
@@ -114,15 +106,14 @@ fn lists_are_written_once_and_the_lock_names_them() {
     assert_eq!(lock_text(&fixture), after);
 
     let written = fs::metadata(&path).unwrap().modified().unwrap();
-    let (out, err) = said(&fixture, 0, &["pieces"]);
-    assert!(out.contains("unchanged  loras/a.bin") && !err.contains("exit 3"), "{out}{err}");
+    said(&fixture, 0, &["pieces"]).out_has(&["unchanged  loras/a.bin"]).err_lacks(&["exit 3"]);
     assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
     assert_eq!(lock_text(&fixture), after);
-    assert!(said(&fixture, 0, &["list", "--json"]).0.contains(&format!("\"pieces\": \"{digest}\"")));
+    said(&fixture, 0, &["list", "--json"]).out_has(&[&format!("\"pieces\": \"{digest}\"")]);
 
-    let (out, _) = said(&fixture, 0, &["check", "--pieces"]);
+    let out = said(&fixture, 0, &["check", "--pieces"]).out;
     assert!(out.contains("right        loras/a.bin") && out.contains("no list      vae/b.bin"), "{out}");
-    assert_eq!(fixture.origin.counters().requests, 0, "no host is asked");
+    assert_eq!(fixture.requests(), 0, "no host is asked");
 }
 
 #[test]
@@ -132,7 +123,7 @@ fn what_is_missing_or_wrong_is_named_and_the_others_have_lists() {
     fixture.file("unet/wrong.bin", &wrong).file("unet/missing.bin", &missing);
     fixture.write_lock();
     install(&fixture, "unet/wrong.bin", &Content::generated(5, LONG));
-    let (out, err) = said(&fixture, 5, &["pieces"]);
+    let Ended { out, err, .. } = said(&fixture, 5, &["pieces"]);
     assert!(out.contains("written    loras/a.bin"), "{out}");
     assert!(err.contains("no piece list: 2 failures") && err.contains("unet/missing.bin: missing"), "{err}");
     assert!(
@@ -149,8 +140,7 @@ fn a_file_of_the_cache_has_a_list_and_is_checked_too() {
     fs::remove_file(fixture.path("loras/a.bin")).unwrap();
     let cache = fixture.beside("cache");
     let object = cache.join(format!("sha256/{}/{}", &long.sha256_hex()[..2], long.sha256_hex()));
-    fs::create_dir_all(object.parent().unwrap()).unwrap();
-    fs::write(&object, long.to_vec()).unwrap();
+    write(&object, long.to_vec());
     let cache = cache.to_str().unwrap().to_owned();
     said(&fixture, 0, &["pieces", "--cache", &cache]);
     assert_eq!(lists(&fixture).len(), 1);
@@ -161,18 +151,18 @@ fn a_file_of_the_cache_has_a_list_and_is_checked_too() {
     let [lied, listed] = [Sha256::of(&lie).to_string(), lists(&fixture)[0].clone()];
     fs::write(fixture.beside("models.pieces").join(&lied), &lie).unwrap();
     fs::write(fixture.beside("models.lock"), right.replace(&listed, &lied)).unwrap();
-    let (out, err) = said(&fixture, 5, &["check", "--pieces", "--cache", &cache]);
+    let Ended { out, err, .. } = said(&fixture, 5, &["check", "--pieces", "--cache", &cache]);
     assert!(
         out.contains("differs") && err.contains("`lock pieces loras/a.bin` writes a right"),
         "{out}{err}"
     );
     fs::write(fixture.beside("models.lock"), right).unwrap();
-    let (out, err) = said(&fixture, 5, &["check", "--pieces"]);
+    let Ended { out, err, .. } = said(&fixture, 5, &["check", "--pieces"]);
     assert!(out.contains("no file      loras/a.bin") && err.contains("check again"), "{out}{err}");
 }
 
 #[test]
-fn bytes_that_an_add_reads_have_a_list_and_others_have_one_after_a_fetch() {
+fn bytes_that_an_add_or_a_fetch_reads_have_a_list() {
     let fixture = Fixture::new();
     let content = Content::generated(1, LONG);
     fixture.origin.put("/big.bin", content.clone());
@@ -200,13 +190,12 @@ fn bytes_that_an_add_reads_have_a_list_and_others_have_one_after_a_fetch() {
         &declared[1],
         "--pieces",
     ];
-    let (_, err) = said(&fixture, 0, &add);
-    assert!(err.contains("`lock pieces vae/other.bin` writes it after the next fetch"), "{err}");
+    said(&fixture, 0, &add).err_has(&["`lock pieces vae/other.bin` writes it after the next fetch"]);
     assert_eq!(lists(&fixture).len(), 1);
 }
 
 #[test]
-fn the_bytes_that_an_add_reads_make_the_list_wherever_they_are_kept() {
+fn bytes_that_an_add_reads_make_the_list_in_any_place() {
     let fixture = Fixture::new();
     let content = Content::generated(1, LONG);
     fixture.origin.put("/big.bin", content.clone());
@@ -214,7 +203,7 @@ fn the_bytes_that_an_add_reads_make_the_list_wherever_they_are_kept() {
     let cache = fixture.beside("cache").to_str().unwrap().to_owned();
     // The cache has no room, so the bytes wait in a part, which no list could be made of later.
     let add = ["add", &url, "--path", "vae/big.bin", "--cache", &cache, "--cache-size", "1M", "--pieces"];
-    let (out, err) = said(&fixture, 0, &add);
+    let Ended { out, err, .. } = said(&fixture, 0, &add);
     assert!(out.contains("written    vae/big.bin  9 MB  3 pieces"), "{out}{err}");
     assert!(!err.contains("has no piece list yet"), "{err}");
     assert_eq!(lists(&fixture), [Sha256::of(&list_of(&content.to_vec(), |_, digest| digest)).to_string()]);
@@ -249,17 +238,15 @@ fn dry_runs_and_checks_change_no_file() {
     let modified = || fs::metadata(&path).unwrap().modified().unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(hour).unwrap();
     for verb in [&["pieces", "--dry-run"][..], &["check", "--pieces"]] {
-        let (_, err) = said(&fixture, 5, verb);
-        assert!(err.contains("loras/a.bin: ") && err.contains("run `fetch --verify full`, then "), "{err}");
+        said(&fixture, 5, verb).err_has(&["loras/a.bin: ", "run `fetch --verify full`, then "]);
         assert_eq!(modified(), hour, "{verb:?}");
     }
-    let (_, err) = said(&fixture, 5, &["pieces"]);
-    assert!(err.contains("run `fetch`, then this again"), "{err}");
+    said(&fixture, 5, &["pieces"]).err_has(&["run `fetch`, then this again"]);
     assert!(modified() > hour, "no marker vouches for the file");
 }
 
 #[test]
-fn lists_of_a_lock_that_is_no_file_are_not_checked_and_the_message_says_what_does() {
+fn lists_of_a_lock_that_is_no_file_are_not_checked() {
     let (fixture, _) = installed();
     said(&fixture, 0, &["pieces"]);
     let (url, digest) =
@@ -267,11 +254,11 @@ fn lists_of_a_lock_that_is_no_file_are_not_checked_and_the_message_says_what_doe
     for lock in [&["--lock", "-"][..], &["--lock", &url, "--lock-sha256", &digest]] {
         let mut command = program(&fixture);
         command.args(["lock", "check", "--pieces"]).args(lock).arg("--dest").arg(fixture.destination());
-        let Ended { code, out, err } = run(&mut command);
-        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
-        assert!(err.contains("give the lock's file with --lock") && err.contains("`verify --full`"), "{err}");
+        let ended = run(&mut command).exits(2);
+        ended.out_is("");
+        ended.err_has(&["give the lock's file with --lock", "`verify --full`"]);
     }
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
 }
 
 #[test]
@@ -285,25 +272,23 @@ fn each_lock_of_a_shared_file_has_its_list_checked() {
         let mut command = program(&fixture);
         command.args(["lock", "check", "--pieces", "--lock"]).arg(fixture.beside("models.lock"));
         command.arg("--lock").arg(other.join("models.lock")).arg("--dest").arg(fixture.destination());
-        let ended = run(&mut command);
-        assert_eq!(ended.code, Some(code), "{}{}", ended.out, ended.err);
-        (ended.out, ended.err)
+        run(&mut command).exits(code)
     };
     // The same digest, and no list beside the second lock.
     let pinned = &lists(&fixture)[0];
     fs::write(other.join("models.lock"), bare_lock_text(&fixture)).unwrap();
-    let (out, err) = check(5);
+    let Ended { out, err, .. } = check(5);
     assert!(out.contains("missing      loras/a.bin") && out.contains("right        loras/a.bin"), "{out}");
     assert!(err.contains("other/models.lock") && err.contains(pinned), "{err}");
     fs::copy(fixture.beside("models.pieces").join(pinned), lists_of_other.join(pinned)).unwrap();
-    let (out, _) = check(0);
+    let out = check(0).out;
     assert_eq!(out.matches("right        loras/a.bin").count(), 1, "one list is compared once: {out}");
     // A list of its own, which lies.
     let lie = list_of(&long.to_vec(), |at, digest| if at == 1 { Sha256::of(b"lie") } else { digest });
     let digest = Sha256::of(&lie).to_string();
     fs::write(lists_of_other.join(&digest), lie).unwrap();
     fs::write(other.join("models.lock"), bare_lock_text(&fixture).replace(pinned, &digest)).unwrap();
-    let (out, err) = check(5);
+    let Ended { out, err, .. } = check(5);
     assert!(out.contains("right        loras/a.bin") && out.contains("differs      loras/a.bin"), "{out}");
     assert!(err.contains("does not describe the file with SHA-256"), "{err}");
 }

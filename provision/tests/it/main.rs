@@ -47,3 +47,36 @@ mod updates;
 mod verify_pieces;
 mod warm;
 mod wrong_pieces;
+
+/// What most tests use.
+mod prelude {
+    pub(crate) use std::path::{Path, PathBuf};
+    pub(crate) use std::process::{Child, Command, Output, Stdio};
+    pub(crate) use std::sync::{Arc, Mutex};
+    pub(crate) use std::time::{Duration, Instant};
+
+    pub(crate) use provision_core::digest::Sha256;
+    pub(crate) use provision_core::event::{Event, Outcome, Planned};
+    pub(crate) use provision_core::piece_list::{MAX_PIECE, PieceList, VerifiedBy};
+    pub(crate) use provision_core::schedule::Limits;
+    pub(crate) use provision_disk::{Acquire, Destination, DestinationLock, PartFile, PartNames};
+    pub(crate) use provision_http::{ClientConfig, Credential, HttpClient, ProxyVariable, Roots};
+    pub(crate) use provision_testbed::{
+        BlockingOrigin, Content, Control, Fault, OriginConfig, Shape, Tls, When, authority,
+    };
+    pub(crate) use rustix::process::{Pid, Signal};
+    pub(crate) use tokio::sync::watch;
+
+    pub(crate) use crate::fixture::{
+        Fixture, PATIENCE, chmod, list_of, outcomes, start_encrypted_origin, start_origin, start_proxy,
+        within, write,
+    };
+    pub(crate) use crate::program::{
+        BINARY, Ended, Run, as_nobody, copy_program, environment, fetch, program, read_report, report_of,
+        run, run_verb, signal, start, start_with_input, verb, wait_until, write_program,
+    };
+    pub(crate) use crate::secrets::{self, MARK};
+    pub(crate) use crate::skip::{
+        needs, needs_root, needs_tool, with_mount, with_nobody, with_root, with_strace,
+    };
+}

@@ -1,14 +1,8 @@
 //! A program that root starts, and what it writes in the folder of another user (`PROVISION_AS_OWNER`).
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::fs::{MetadataExt as _, chown};
 
-use provision_testbed::{BlockingOrigin, Content};
-
-use crate::fixture::{Fixture, start_origin};
-use crate::program::{fetch, run};
-use crate::skip::{needs_root, needs_tool};
+use crate::prelude::*;
 
 const OWNER: u32 = 65534;
 const TOKEN: &str = "canary-token";
@@ -29,7 +23,7 @@ fn folder_of_another() -> (Fixture, BlockingOrigin) {
 fn fetch_in(fixture: &Fixture, folder: &Path, secrets: &Path, variable: Option<&str>) -> Command {
     let file = secrets.join("token");
     std::fs::write(&file, TOKEN).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(&file, 0o600);
     let mut command = fetch(fixture, &[]);
     command.current_dir(folder).env_remove("HF_TOKEN").env("HF_TOKEN_PATH", file);
     command.env("HF_ENDPOINT", fixture.origin.url(""));
@@ -52,8 +46,7 @@ fn root_writes_as_the_owner_of_its_working_directory() {
     }
     let ((fixture, _cdn), secrets) = (folder_of_another(), tempfile::tempdir().unwrap());
     let folder = fixture.beside("");
-    let ended = run(&mut fetch_in(&fixture, &folder, secrets.path(), Some("1")));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch_in(&fixture, &folder, secrets.path(), Some("1"))).exits(0);
     assert_eq!(owners(&fixture), [(OWNER, OWNER); 4]);
     fixture.assert_installed();
 }
@@ -67,8 +60,7 @@ fn root_stays_root_unless_asked_and_in_its_own_folder() {
     for (variable, own) in [(None, false), (Some("0"), false), (Some(""), false), (Some("1"), true)] {
         let ((fixture, _cdn), secrets) = (folder_of_another(), tempfile::tempdir().unwrap());
         let folder = if own { roots_folder.path().to_owned() } else { fixture.beside("") };
-        let ended = run(&mut fetch_in(&fixture, &folder, secrets.path(), variable));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        run(&mut fetch_in(&fixture, &folder, secrets.path(), variable)).exits(0);
         assert_eq!(owners(&fixture), [(0, 0); 4], "{variable:?} {own}");
     }
 }
@@ -85,12 +77,11 @@ fn root_without_the_right_to_change_users_says_so() {
         .args(["--bounding-set", "-setuid,-setgid", "--inh-caps", "-setuid,-setgid"])
         .arg(program.get_program());
     command.args(program.get_args()).env_clear().current_dir(fixture.beside(""));
-    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let ended = run(&mut command);
-    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    command.envs(environment(&program));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = run(&mut command).exits(2);
     for word in ["user 65534", "--user 65534:65534", "PROVISION_AS_OWNER=0"] {
-        assert!(ended.err.contains(word), "{}", ended.err);
+        ended.err_has(&[word]);
     }
     assert!(!fixture.path("").exists(), "nothing was written");
 }

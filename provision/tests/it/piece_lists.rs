@@ -1,27 +1,13 @@
 //! Piece lists: their places, their digests, and the copies that a destination keeps.
 
-use std::time::Duration;
-
-use provision_core::event::Event;
-use provision_core::piece_list::PieceList;
 use provision_core::store_address::StoreAddress;
-use provision_disk::{Acquire, Destination, DestinationLock};
-use provision_testbed::{Content, Fault};
 
-use crate::fixture::{Fixture, list_of, start_origin};
-use crate::program::{fetch, run};
+use crate::prelude::*;
 
 /// What the lock pins for a file and what lies beside the lock, and words of the warning.
 type Case<'c> = (&'c dyn Fn(u64) -> (Vec<u8>, Vec<u8>), &'c str);
 
 const SIZE: u64 = 9 << 20;
-
-fn warnings(fixture: &Fixture) -> Vec<String> {
-    fixture.events.filter_map(|event| match event {
-        Event::Warning { message } => Some(message.clone()),
-        _ => None,
-    })
-}
 
 /// The names of the kept lists.
 fn kept(fixture: &Fixture) -> Vec<String> {
@@ -41,7 +27,7 @@ fn elsewhere() -> (Fixture, Vec<u8>, String) {
 }
 
 #[test]
-fn the_list_of_an_installed_file_is_kept_until_another_version_is_installed() {
+fn a_list_is_kept_until_another_version_is_installed() {
     let mut fixture = Fixture::in_memory();
     let [first, second] = [1, 2].map(|seed| Content::generated(seed, SIZE));
     fixture.file_with_list("a", &first).fetch_all();
@@ -56,11 +42,11 @@ fn the_list_of_an_installed_file_is_kept_until_another_version_is_installed() {
     .unwrap();
     fixture.file_with_list("a", &second).fetch_all();
     assert_eq!(kept(&fixture), [list_of(&second).digest().unwrap().to_string()]);
-    assert_eq!(warnings(&fixture), [""; 0]);
+    assert_eq!(fixture.warnings(), [""; 0]);
 }
 
 #[test]
-fn fault_166_a_list_that_is_not_the_models_is_one_warning_and_the_files_are_right() {
+fn fault_166_a_wrong_list_is_one_warning_and_the_files_right() {
     let other = list_of(&Content::generated(9, SIZE)).write().unwrap();
     let own = |n| list_of(&Content::generated(n, SIZE)).write().unwrap();
     // What the lock pins, and what lies beside it.
@@ -84,13 +70,13 @@ fn fault_166_a_list_that_is_not_the_models_is_one_warning_and_the_files_are_righ
         let mut fixture = Fixture::in_memory();
         for n in 0..2 {
             let (pinned, found) = case(n);
-            let name = provision_core::digest::Sha256::of(&pinned).to_string();
+            let name = Sha256::of(&pinned).to_string();
             let path = format!("f{n}");
             fixture.file(&path, &Content::generated(n, SIZE)).list(&path, &pinned);
             std::fs::write(fixture.beside("models.pieces").join(name), found).unwrap();
         }
         fixture.fetch_all();
-        let warnings = warnings(&fixture);
+        let warnings = fixture.warnings();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("f0, f1") && warnings[0].contains(words), "{warnings:?}");
         assert_eq!(kept(&fixture), [""; 0]);
@@ -101,12 +87,12 @@ fn fault_166_a_list_that_is_not_the_models_is_one_warning_and_the_files_are_righ
 fn a_missing_list_is_a_warning_that_says_the_way_out() {
     let (fixture, _, name) = elsewhere();
     fixture.fetch_all();
-    let warnings = warnings(&fixture);
+    let warnings = fixture.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains(&name) && warnings[0].contains("lock pieces"));
 }
 
 #[test]
-fn a_list_below_the_address_of_the_lock_is_fetched_once_without_the_query() {
+fn a_list_below_the_locks_url_is_fetched_once_without_query() {
     let (mut fixture, list, name) = elsewhere();
     let at = format!("/locks/models.pieces/{name}");
     fixture.origin.put(&at, Content::bytes(list));
@@ -119,7 +105,7 @@ fn a_list_below_the_address_of_the_lock_is_fetched_once_without_the_query() {
     fixture.fetch_all();
     std::fs::remove_file(fixture.path("a")).unwrap();
     fixture.fetch_all();
-    assert_eq!((asked(), warnings(&fixture)), (1, Vec::new()));
+    assert_eq!((asked(), fixture.warnings()), (1, Vec::new()));
 }
 
 #[test]
@@ -148,7 +134,7 @@ fn a_store_has_a_list_under_its_digest() {
         };
         fixture.stores = vec![StoreAddress::parse(&address, &|_| None).unwrap()];
         fixture.fetch_all();
-        assert_eq!((kept(&fixture), warnings(&fixture)), (vec![name], Vec::new()), "{address}");
+        assert_eq!((kept(&fixture), fixture.warnings()), (vec![name], Vec::new()), "{address}");
     }
 }
 
@@ -162,11 +148,11 @@ fn a_kept_list_comes_before_the_stores() {
     let store = format!("file://{}", fixture.beside("store").display());
     fixture.stores = vec![StoreAddress::parse(&store, &|_| None).unwrap()];
     fixture.fetch_all();
-    assert_eq!(warnings(&fixture), [""; 0]);
+    assert_eq!(fixture.warnings(), [""; 0]);
 }
 
 #[test]
-fn offline_names_a_missing_file_without_a_list_before_the_wait_for_the_cache() {
+fn offline_names_a_missing_file_before_the_wait_for_the_cache() {
     let (mut fixture, ..) = elsewhere();
     let cache: camino::Utf8PathBuf = fixture.beside("cache").try_into().unwrap();
     let place = Destination::create(&cache).unwrap();
@@ -177,7 +163,7 @@ fn offline_names_a_missing_file_without_a_list_before_the_wait_for_the_cache() {
     (fixture.config.offline, fixture.config.wait) = (true, Duration::from_millis(1));
     let refused = fixture.fetch().unwrap_err().to_string();
     assert!(refused.starts_with("--offline is set and 1 files are missing: a"), "{refused}");
-    assert_eq!(warnings(&fixture).iter().filter(|warning| warning.contains("cache")).count(), 0);
+    assert_eq!(fixture.warnings().iter().filter(|warning| warning.contains("cache")).count(), 0);
 }
 
 #[test]
@@ -194,11 +180,11 @@ fn a_stop_ends_the_questions_for_lists_at_once() {
     }
     std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
     fixture.lists.locks = vec![fixture.origin.url("/locks/models.lock").parse().unwrap()];
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch_until(stopped));
-        fixture.origin.wait_for(crate::fixture::PATIENCE, |now| now.requests >= 8).unwrap();
-        let began = std::time::Instant::now();
+        fixture.origin.wait_for(PATIENCE, |now| now.requests >= 8).unwrap();
+        let began = Instant::now();
         stop.send(true).unwrap();
         assert!(matches!(run.join().unwrap(), Err(provision_engine::fetch::FetchError::Interrupted)));
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -206,7 +192,7 @@ fn a_stop_ends_the_questions_for_lists_at_once() {
 }
 
 #[test]
-fn fault_167_a_place_that_fails_or_lies_costs_seconds_and_one_warning() {
+fn fault_167_a_failing_place_costs_seconds_and_one_warning() {
     let (_, list, name) = elsewhere();
     let at = format!("/locks/models.pieces/{name}");
     let mut lie = list.clone();
@@ -232,7 +218,7 @@ fn fault_167_a_place_that_fails_or_lies_costs_seconds_and_one_warning() {
         assert!(report.is_complete() && report.elapsed < Duration::from_secs(8), "{fault:?}");
         let asked = fixture.origin.requests().iter().filter(|request| request.target == at).count();
         assert!((1..=2).contains(&asked), "{fault:?}: {asked} requests");
-        assert_eq!((warnings(&fixture).len(), kept(&fixture).len()), (1, 0), "{:?}", warnings(&fixture));
+        assert_eq!((fixture.warnings().len(), kept(&fixture).len()), (1, 0), "{:?}", fixture.warnings());
     }
 }
 
@@ -246,8 +232,8 @@ fn a_damaged_list_with_another_copy_is_not_said_to_be_missing() {
     std::fs::write(store.join(&name), &list).unwrap();
     fixture.stores.push(StoreAddress::Directory(store.try_into().unwrap()));
     let report = fixture.fetch_all();
-    assert_eq!(report.files[0].verified_by, Some(provision_core::piece_list::VerifiedBy::Pieces));
-    let said = warnings(&fixture);
+    assert_eq!(report.files[0].verified_by, Some(VerifiedBy::Pieces));
+    let said = fixture.warnings();
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with("a: used with another copy of the piece list: "), "{said:?}");
     assert!(said[0].ends_with("restore it, or write it again with `lock pieces`"), "{said:?}");
@@ -258,13 +244,13 @@ fn a_damaged_list_with_another_copy_is_not_said_to_be_missing() {
     std::fs::write(directory.join(&other), "x").unwrap();
     std::fs::remove_dir_all(fixture.destination()).unwrap();
     fixture.fetch_all();
-    let said = warnings(&fixture);
+    let said = fixture.warnings();
     assert!(said[1].starts_with("b: used without a piece list: ") && said[1].contains(&other), "{said:?}");
     assert_eq!(said.len(), 2);
 }
 
 #[test]
-fn fault_168_what_others_planted_among_the_kept_lists_is_not_followed() {
+fn fault_168_links_planted_among_kept_lists_are_not_followed() {
     for is_directory in [false, true] {
         let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
         fixture.file_with_list("a", &content);
@@ -284,7 +270,7 @@ fn fault_168_what_others_planted_among_the_kept_lists_is_not_followed() {
         assert_eq!(names, ["theirs"]);
         assert_eq!(std::fs::read(outside.join("theirs")).unwrap(), b"x");
         assert!(is_directory || !directory.join(&name).is_symlink(), "replaced by the list itself");
-        assert_eq!(warnings(&fixture), [""; 0]);
+        assert_eq!(fixture.warnings(), [""; 0]);
     }
 }
 
@@ -293,7 +279,7 @@ fn pieces_keeps_a_list_of_each_downloaded_file_that_has_none() {
     let mut fixture = Fixture::in_memory();
     let contents = [1, 2].map(|seed| Content::generated(seed, SIZE));
     fixture.file("a", &contents[0]).file_with_list("b", &contents[1]);
-    assert_eq!(run(&mut fetch(&fixture, &["--pieces"])).code, Some(0));
+    run(&mut fetch(&fixture, &["--pieces"])).exits(0);
     let mut lists = contents.map(|content| list_of(&content).digest().unwrap().to_string());
     lists.sort();
     assert_eq!(kept(&fixture), lists);
@@ -303,17 +289,11 @@ fn pieces_keeps_a_list_of_each_downloaded_file_that_has_none() {
 fn clean_removes_the_lists_of_files_that_are_gone() {
     let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
     fixture.file_with_list("a", &content);
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    run(&mut fetch(&fixture, &[])).exits(0);
     let stray = list_of(&Content::generated(2, SIZE));
     let path = fixture.path(".provision.pieces").join(stray.digest().unwrap().to_string());
     std::fs::write(&path, stray.write().unwrap()).unwrap();
-    let clean = || {
-        let mut command = crate::program::program(&fixture);
-        command.arg("clean").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-        let ended = run(command.arg("--yes"));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
-        ended.out
-    };
+    let clean = || run_verb(&fixture, "clean", &["--yes"]).exits(0).out;
     let out = clean();
     assert!(out.contains("piece list of a file that is not installed any more"), "{out}");
     assert_eq!(kept(&fixture), [list_of(&content).digest().unwrap().to_string()]);
@@ -324,15 +304,12 @@ fn clean_removes_the_lists_of_files_that_are_gone() {
 fn verify_reads_the_list_beside_the_lock() {
     let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
     fixture.file_with_list("a", &content);
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
-    let mut command = crate::program::program(&fixture);
-    command.arg("verify").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    let ended = run(&mut command);
-    assert!(ended.code == Some(0) && ended.err.contains("by piece lists"), "{}", ended.err);
+    run(&mut fetch(&fixture, &[])).exits(0);
+    run_verb(&fixture, "verify", &[]).exits(0).err_has(&["by piece lists"]);
 }
 
 #[test]
-fn a_mistaken_list_installs_what_its_author_listed_and_no_later_run_loops() {
+fn a_mistaken_list_installs_its_bytes_and_no_run_loops() {
     let (mut fixture, right) = (Fixture::in_memory(), Content::generated(1, SIZE));
     let other = Content::generated(2, SIZE);
     let pieces = list_of(&other).pieces().to_vec();
@@ -340,44 +317,35 @@ fn a_mistaken_list_installs_what_its_author_listed_and_no_later_run_loops() {
     fixture.file("a", &right).list("a", &list);
     fixture.origin.put("/a", other.clone());
     let verify_full = |fixture: &Fixture| {
-        let mut command = crate::program::program(fixture);
+        let mut command = program(fixture);
         command.args(["verify", "--full", "--lock"]).arg(fixture.write_lock());
         run(command.arg("--dest").arg(fixture.destination()))
     };
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
-    let ended = verify_full(&fixture);
-    assert_eq!(ended.code, Some(5), "{}", ended.err);
-    assert!(
-        ended.out.contains("the piece list of a does not describe the file with SHA-256"),
-        "{}",
-        ended.out
-    );
+    run(&mut fetch(&fixture, &[])).exits(0);
+    verify_full(&fixture).exits(5).out_has(&["the piece list of a does not describe the file with SHA-256"]);
     let lock_pieces = |fixture: &Fixture| {
-        let mut command = crate::program::program(fixture);
+        let mut command = program(fixture);
         command.args(["lock", "pieces", "--lock"]).arg(fixture.write_lock());
         run(command.arg("--dest").arg(fixture.destination()))
     };
-    let ended = lock_pieces(&fixture);
-    assert_eq!(ended.code, Some(5), "{}", ended.err);
-    assert!(ended.err.contains("take its `pieces` out of the lock first"), "{}", ended.err);
+    lock_pieces(&fixture).exits(5).err_has(&["take its `pieces` out of the lock first"]);
     // Without the list, the source has other bytes than the lock says: each run asks twice at most, and the file stays.
     std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
     std::fs::remove_dir_all(fixture.path(".provision.pieces")).unwrap();
     for arguments in [&["--verify", "full"][..], &[]] {
-        let sent = fixture.origin.counters().body_bytes_sent;
-        let ended = run(&mut fetch(&fixture, arguments));
-        assert_eq!(ended.code, Some(5), "{}", ended.err);
-        let sent = fixture.origin.counters().body_bytes_sent - sent;
+        let sent = fixture.sent();
+        run(&mut fetch(&fixture, arguments)).exits(5);
+        let sent = fixture.sent() - sent;
         assert!(sent <= 2 * SIZE, "{sent} bytes sent");
         assert!(std::fs::read(fixture.path("a")).unwrap() == other.to_vec());
     }
     fixture.origin.put("/a", right);
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    run(&mut fetch(&fixture, &[])).exits(0);
     fixture.assert_installed();
     // The mistaken list is back: it says that the right bytes are wrong, and no source has others.
     fixture.list("a", &list);
-    let sent = fixture.origin.counters().body_bytes_sent;
-    assert_eq!(run(&mut fetch(&fixture, &["--verify", "full"])).code, Some(5));
-    assert!(fixture.origin.counters().body_bytes_sent - sent <= 4 * SIZE);
+    let sent = fixture.sent();
+    run(&mut fetch(&fixture, &["--verify", "full"])).exits(5);
+    assert!(fixture.sent() - sent <= 4 * SIZE);
     fixture.assert_nothing_wrong();
 }

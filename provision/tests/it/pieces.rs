@@ -1,11 +1,8 @@
 //! `provision pieces show`: what it prints of a list, and what it says of other files.
 
-use provision_core::digest::Sha256;
 use provision_core::piece_list::Lister;
-use provision_testbed::Content;
 
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run};
+use crate::prelude::*;
 
 const SIZE: usize = (4 << 20) + 5;
 
@@ -72,15 +69,14 @@ fn fault_151_a_list_that_lies_is_not_shown() {
         ),
         (right[..end - 1].to_vec(), "it lists 2 pieces in 151 bytes"),
     ] {
-        let Ended { code, out, err } = show(&fixture, &bytes, &[]);
-        assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
-        assert!(err.contains("/list is no piece list of version 1: ") && err.contains(says), "{err}");
-        assert!(err.contains("`lock pieces` writes"), "{err}");
+        let ended = show(&fixture, &bytes, &[]).exits(3);
+        ended.out_is("");
+        ended.err_has(&["/list is no piece list of version 1: ", says, "`lock pieces` writes"]);
     }
 }
 
 #[test]
-fn fault_153_a_file_that_is_no_list_is_named_and_read_no_further_than_a_list() {
+fn fault_153_a_file_that_is_no_list_is_named_and_read_briefly() {
     let fixture = Fixture::new();
     let (content, mut later) = list();
     later[16] = 2;
@@ -89,20 +85,20 @@ fn fault_153_a_file_that_is_no_list_is_named_and_read_no_further_than_a_list() {
         (Vec::new(), "it does not begin with"),
         (later, "it has version 2, which a newer program may read"),
     ] {
-        let Ended { code, out, err } = show(&fixture, &bytes, &["--json"]);
-        assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
-        assert!(err.contains(says), "{err}");
+        let ended = show(&fixture, &bytes, &["--json"]).exits(3);
+        ended.out_is("");
+        ended.err_has(&[says]);
     }
     // Holes behind a right list, beyond the longest list.
     let path = fixture.beside("list");
     std::fs::write(&path, list().1).unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_len(20 << 20).unwrap();
-    let long = run(program(&fixture).args(["pieces", "show"]).arg(&path));
-    assert_eq!(long.code, Some(3));
-    assert!(long.err.contains("it lists 2 pieces in 16777217 bytes"), "{}", long.err);
+    run(program(&fixture).args(["pieces", "show"]).arg(&path))
+        .exits(3)
+        .err_has(&["it lists 2 pieces in 16777217 bytes"]);
     for path in [fixture.beside("nowhere"), fixture.beside("")] {
-        let failed = run(program(&fixture).args(["pieces", "show"]).arg(&path));
-        assert_eq!(failed.code, Some(7), "{}", failed.err);
-        assert!(failed.err.contains(&format!("{} cannot be read: ", path.display())), "{}", failed.err);
+        run(program(&fixture).args(["pieces", "show"]).arg(&path))
+            .exits(7)
+            .err_has(&[&format!("{} cannot be read: ", path.display())]);
     }
 }

@@ -1,5 +1,7 @@
 //! The program as a process, for every test that starts it: its environment, its start, its outputs and its end.
 
+use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::ops::Deref;
 use std::os::unix::process::CommandExt as _;
@@ -10,10 +12,8 @@ use std::time::{Duration, Instant};
 use provision_testbed::Counters;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, PATIENCE, chmod};
 use crate::secrets;
-
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The path of the binary.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_provision");
@@ -29,31 +29,105 @@ pub(crate) fn program(fixture: &Fixture) -> Command {
     command
 }
 
-/// `provision fetch` for the fixture's lock, which is written beside the destination.
-pub(crate) fn fetch(fixture: &Fixture, arguments: &[&str]) -> Command {
+/// `provision VERB` for the fixture's lock, which is written beside the destination.
+pub(crate) fn verb(fixture: &Fixture, verb: &str, arguments: &[&str]) -> Command {
     let mut command = program(fixture);
-    command
-        .arg("fetch")
-        .arg("--lock")
-        .arg(fixture.write_lock())
-        .arg("--dest")
-        .arg(fixture.destination())
-        .args(arguments);
+    command.arg(verb).arg("--lock").arg(fixture.write_lock());
+    command.arg("--dest").arg(fixture.destination()).args(arguments);
     command
 }
 
+/// Runs `verb`.
+pub(crate) fn run_verb(fixture: &Fixture, name: &str, arguments: &[&str]) -> Ended {
+    run(&mut verb(fixture, name, arguments))
+}
+
+/// `provision fetch`, as `verb`.
+pub(crate) fn fetch(fixture: &Fixture, arguments: &[&str]) -> Command {
+    verb(fixture, "fetch", arguments)
+}
+
+/// The program's end. Each check names the command and shows both outputs when it fails.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
+    /// The command's arguments, and the row of the test's table.
+    about: String,
 }
 
+impl Ended {
+    /// Adds the row of the test's table to the messages.
+    pub(crate) fn row(mut self, row: impl Display) -> Self {
+        self.about = format!("{row}: {}", self.about);
+        self
+    }
+
+    /// Asserts the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Asserts that standard error has each of these texts.
+    #[track_caller]
+    pub(crate) fn err_has(&self, texts: &[&str]) -> &Self {
+        self.has("standard error", &self.err, texts)
+    }
+
+    /// Asserts that standard error has none of these texts.
+    #[track_caller]
+    pub(crate) fn err_lacks(&self, texts: &[&str]) -> &Self {
+        for text in texts {
+            assert!(!self.err.contains(text), "standard error has {text:?}: {self}");
+        }
+        self
+    }
+
+    /// Asserts that standard output has each of these texts.
+    #[track_caller]
+    pub(crate) fn out_has(&self, texts: &[&str]) -> &Self {
+        self.has("standard output", &self.out, texts)
+    }
+
+    /// Asserts the whole standard error.
+    #[track_caller]
+    pub(crate) fn err_is(&self, text: &str) -> &Self {
+        assert_eq!(self.err, text, "{self}");
+        self
+    }
+
+    /// Asserts the whole standard output.
+    #[track_caller]
+    pub(crate) fn out_is(&self, text: &str) -> &Self {
+        assert_eq!(self.out, text, "{self}");
+        self
+    }
+
+    #[track_caller]
+    fn has(&self, name: &str, output: &str, texts: &[&str]) -> &Self {
+        for text in texts {
+            assert!(output.contains(text), "{name} lacks {text:?}: {self}");
+        }
+        self
+    }
+}
+
+impl Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { code, out, err, about } = self;
+        write!(f, "{about} ended with {code:?}\n{out}{err}")
+    }
+}
+
+/// The outputs of a program without the secrets that the test looks for.
 pub(crate) fn end(output: Output) -> Ended {
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    let ended = Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
-    secrets::assert_none("standard output", &ended.out);
-    secrets::assert_none("standard error", &ended.err);
-    ended
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    secrets::assert_none("standard output", &out);
+    secrets::assert_none("standard error", &err);
+    Ended { code: output.status.code(), out, err, about: String::new() }
 }
 
 /// Runs the program to its end.
@@ -70,14 +144,14 @@ pub(crate) fn start(command: &mut Command) -> Run {
 /// As `start`, with these outputs instead of pipes that `end` reads.
 pub(crate) fn start_into(command: &mut Command, out: Stdio, err: Stdio) -> Run {
     let child = spawn(command.stdin(Stdio::null()).stdout(out).stderr(err));
-    Run { child: Some(child), out: None, err: None }
+    Run { child: Some(child), about: about(command), out: None, err: None }
 }
 
 /// As `start`, in a terminal: standard input and standard error are that.
 pub(crate) fn start_in_terminal(command: &mut Command, terminal: std::fs::File) -> Run {
     let input = terminal.try_clone().unwrap();
     let child = spawn(command.stdin(input).stdout(Stdio::piped()).stderr(terminal));
-    Run { child: Some(child), out: None, err: None }
+    Run { child: Some(child), about: about(command), out: None, err: None }
 }
 
 /// A terminal: the side of its user, and the side of a program.
@@ -106,6 +180,35 @@ pub(crate) fn copy_program(path: impl AsRef<Path>) {
     write_program(path, std::fs::read(BINARY).unwrap());
 }
 
+/// `command` of the program as the user `nobody`, which gets the right to enter the fixture's directory.
+pub(crate) fn as_nobody(fixture: &Fixture, command: &Command) -> Command {
+    let program = fixture.beside("provision");
+    if !program.exists() {
+        copy_program(&program);
+        chmod(fixture.beside(""), 0o755);
+    }
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
+    nobody.args(command.get_args()).env_clear().envs(environment(command));
+    nobody
+}
+
+/// The variables of `command`, for another command that starts it; they hold its secrets.
+pub(crate) fn environment(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    command.get_envs().filter_map(|(name, value)| Some((name, value?)))
+}
+
+/// What a fetch reports, which must succeed.
+pub(crate) fn report_of(fixture: &Fixture, arguments: &[&str]) -> serde_json::Value {
+    let path = fixture.beside("report.json");
+    run(fetch(fixture, arguments).arg("--report").arg(&path)).exits(0);
+    read_report(path)
+}
+
+pub(crate) fn read_report(path: impl AsRef<Path>) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
 /// Waits until this is true, for that long at most.
 #[expect(clippy::disallowed_methods, reason = "no event tells of a file of another process")]
 pub(crate) fn wait_until(limit: Duration, what: &str, is_true: impl Fn() -> bool) {
@@ -126,11 +229,10 @@ pub(crate) fn assert_take_turns(
 ) {
     let first = start(first);
     let has_begun = |counters: &Counters| counters.path(path).body_bytes > 50_000;
-    fixture.origin.wait_for(crate::fixture::PATIENCE, has_begun).unwrap();
+    fixture.origin.wait_for(PATIENCE, has_begun).unwrap();
     let ended = run(other);
-    assert_eq!(first.end().code, Some(0));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("waiting for another run") && ended.err.contains("acquired"), "{}", ended.err);
+    first.end().exits(0);
+    ended.exits(0).err_has(&["waiting for another run", "acquired"]);
     assert_eq!(fixture.origin.counters().path(path).body_bytes, size);
 }
 
@@ -164,6 +266,8 @@ impl<R: Read> Reading<R> {
 /// The running program; killed if a test ends before it does.
 pub(crate) struct Run {
     child: Option<Child>,
+    /// For the messages of its end.
+    about: String,
     /// Its outputs, from a test's first look at them.
     out: Option<Reading<ChildStdout>>,
     err: Option<Reading<ChildStderr>>,
@@ -184,10 +288,15 @@ fn spawn(command: &mut Command) -> Child {
     command.spawn().unwrap()
 }
 
+/// The arguments of a command, for messages.
+fn about(command: &Command) -> String {
+    format!("{:?}", command.get_args().collect::<Vec<_>>())
+}
+
 impl Run {
     fn of(command: &mut Command) -> Self {
         let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        Self { child: Some(child), out: None, err: None }
+        Self { child: Some(child), about: about(command), out: None, err: None }
     }
 
     /// Waits until a line of its standard output contains this text; returns all lines so far.
@@ -217,7 +326,8 @@ impl Run {
         let ended = end(self.child.take().unwrap().wait_with_output().unwrap());
         secrets::assert_none("standard output", &out);
         secrets::assert_none("standard error", &err);
-        Ended { code: ended.code, out: out + &ended.out, err: err + &ended.err }
+        let about = std::mem::take(&mut self.about);
+        Ended { code: ended.code, out: out + &ended.out, err: err + &ended.err, about }
     }
 }
 

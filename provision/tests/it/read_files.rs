@@ -3,12 +3,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use provision_disk::{Acquire, Destination, DestinationLock};
-use provision_testbed::{Content, Fault};
-
-use crate::lock_commands::{Fixture, has, said};
-use crate::program::run;
-use crate::skip::{needs, needs_root};
+use crate::lock_commands::{Fixture, has};
+use crate::prelude::*;
 
 const PATH: &str = "/vae/y.bin";
 
@@ -26,20 +22,20 @@ fn body_bytes(fixture: &Fixture) -> u64 {
 }
 
 /// The path of a file in the user's cache.
-fn object(fixture: &Fixture, content: &Content) -> std::path::PathBuf {
+fn object(fixture: &Fixture, content: &Content) -> PathBuf {
     let digest = content.sha256_hex();
     fixture.path(".cache/provision/sha256").join(&digest[..2]).join(&digest)
 }
 
 /// The models in the cache, by `cache list`.
 fn cached(fixture: &Fixture) -> String {
-    fixture.run(0, &["cache", "list"]).0
+    fixture.run(0, &["cache", "list"]).out
 }
 
 #[test]
 fn read_bytes_are_found_by_a_fetch_into_any_destination() {
     let (fixture, url, content) = fixture();
-    let (out, err) = fixture.run(0, &["lock", "add", &url]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "add", &url]);
     has(&out, &["added      vae/y.bin  1.5 MB"]);
     let cache = fixture.path(".cache/provision");
     let says = format!(
@@ -51,30 +47,29 @@ fn read_bytes_are_found_by_a_fetch_into_any_destination() {
     assert!(!fixture.path("models").exists(), "the cache has the bytes");
     let requests = fixture.site.counters().requests;
     for (command, dest) in [("fetch", "one"), ("ensure", "two")] {
-        let plan = fixture.run(0, &[command, "--dest", dest, "--dry-run"]).0;
+        let plan = fixture.run(0, &[command, "--dest", dest, "--dry-run"]).out;
         has(&plan, &["copy     vae/y.bin", "0 B to fetch"]);
-        let (_, err) = fixture.run(0, &[command, "--dest", dest, "--offline"]);
-        has(&err, &["1 from the cache"]);
+        fixture.run(0, &[command, "--dest", dest, "--offline"]).err_has(&["1 from the cache"]);
         assert_eq!(std::fs::read(fixture.path(dest).join("vae/y.bin")).unwrap(), content.to_vec());
     }
     assert_eq!(fixture.site.counters().requests, requests);
     // One file under several names.
     assert_eq!(std::fs::metadata(fixture.path("one/vae/y.bin")).unwrap().nlink(), 3);
     has(&cached(&fixture), &["1.5 MB", "also 2 names elsewhere: vae/y.bin", "1 file"]);
-    has(&fixture.run(0, &["cache", "prune", "--all"]).0, &["removed 1 file"]);
+    fixture.run(0, &["cache", "prune", "--all"]).out_has(&["removed 1 file"]);
     has(&cached(&fixture), &["0 files"]);
 }
 
 #[test]
 fn an_interrupted_read_in_the_cache_is_resumed() {
     let (fixture, url, content) = fixture();
-    fixture.site.inject(PATH, Fault::CutBody(1_200_000).when(provision_testbed::When::After(1)));
+    fixture.site.inject(PATH, Fault::CutBody(1_200_000).when(When::After(1)));
     fixture.run(4, &["lock", "add", &url, "--retries", "1"]);
     std::fs::write(fixture.path("models.lock"), "version = 1\n").unwrap();
     has(&cached(&fixture), &["partial"]);
     fixture.site.clear_faults(PATH);
     let before = body_bytes(&fixture);
-    let (_, err) = fixture.run(0, &["lock", "add", &url]);
+    let err = fixture.run(0, &["lock", "add", &url]).err;
     has(&err, &["so the last 300 kB of 1.5 MB are read", "resuming vae/y.bin"]);
     assert!(body_bytes(&fixture) - before < 600_000);
     has(&fixture.lock(), &[&content.sha256_hex()]);
@@ -89,14 +84,14 @@ fn without_a_home_the_bytes_stay_below_the_destination() {
             let mut command = fixture.command(args);
             command.env_remove("HOME");
             command.envs(home.map(|home| ("HOME", home)));
-            said(run(&mut command), 0, args)
+            run(&mut command).exits(0)
         };
-        has(&command(&["lock", "add", &url]).1, &["kept in ", "/models for the next fetch"]);
+        command(&["lock", "add", &url]).err_has(&["kept in ", "/models for the next fetch"]);
         assert!(!fixture.path(".cache").exists() && !fixture.path("relative").exists());
         let requests = fixture.site.counters().requests;
         command(&["fetch"]);
         let args = ["cache", "list"];
-        has(&said(run(fixture.command(&args).env("HOME", "/")), 2, &args).1, &["give --cache DIR"]);
+        run(fixture.command(&args).env("HOME", "/")).exits(2).err_has(&["give --cache DIR"]);
         assert_eq!(fixture.site.counters().requests, requests);
     }
 }
@@ -118,12 +113,12 @@ fn a_containers_own_layer_has_no_cache_of_the_user() {
         ("sh -c '\"$@\"; exit $?' sh \"$@\"; exit $?", true),
     ] {
         let program = fixture.command(&["lock", "add", &url]);
-        let mut container = std::process::Command::new("unshare");
+        let mut container = Command::new("unshare");
         container.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c"]);
         container.arg(format!("{mount}; {script}")).arg("sh");
         container.arg(program.get_program()).args(program.get_args());
         container.current_dir(fixture.path("")).env_clear();
-        container.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        container.envs(environment(&program));
         container.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", fixture.path("home"));
         let ended = run(&mut container);
         if !needs("overlay mounts", ended.code != Some(99)) {
@@ -142,7 +137,7 @@ fn the_cache_of_a_read_is_chosen_by_option_and_variables() {
     let add = |set: &[(&str, &str)], more: &[&str]| {
         let args = [&["lock", "add", &url][..], more].concat();
         let mut command = fixture.command(&args);
-        said(run(command.envs(set.iter().copied())), 0, &args);
+        run(command.envs(set.iter().copied())).exits(0);
         std::fs::remove_file(fixture.path("models.lock")).unwrap();
     };
     let xdg = fixture.path("xdg");
@@ -164,11 +159,11 @@ fn the_cache_of_reads_is_bounded_and_the_oldest_go_first() {
     for n in 0..3 {
         fixture.site.put(&name(n), Content::generated(10 + n, 1_000_000));
         let url = fixture.site.url(&name(n));
-        let (_, err) = fixture.run(0, &["lock", "add", &url, "--cache-size", "2100k"]);
+        let err = fixture.run(0, &["lock", "add", &url, "--cache-size", "2100k"]).err;
         assert_eq!(err.contains("used longest ago"), n == 2, "{err}");
         if n == 0 {
             // The times of two uses must differ.
-            let old = std::time::UNIX_EPOCH + std::time::Duration::from_hours(400_000);
+            let old = std::time::UNIX_EPOCH + Duration::from_hours(400_000);
             let times = std::fs::FileTimes::new().set_accessed(old);
             let object = std::fs::File::open(object(&fixture, &Content::generated(10, 1_000_000)));
             object.unwrap().set_times(times).unwrap();
@@ -178,7 +173,7 @@ fn the_cache_of_reads_is_bounded_and_the_oldest_go_first() {
     assert!(!listed.contains("vae/0.bin"), "{listed}");
     has(&listed, &["vae/1.bin", "vae/2.bin", "2 files"]);
     // A larger file than the cache may keep.
-    let (_, err) = fixture.run(0, &["lock", "add", &url, "--cache-size", "1M"]);
+    let err = fixture.run(0, &["lock", "add", &url, "--cache-size", "1M"]).err;
     has(&err, &["kept in ", "models for the next fetch"]);
     has(&cached(&fixture), &["2 files"]);
     fixture.site.inject(PATH, Fault::status(404));
@@ -193,12 +188,12 @@ fn a_read_removes_no_object_before_it_has_its_own_file() {
     fixture.site.put("/vae/0.bin", other.clone());
     fixture.run(0, &["lock", "add", &fixture.site.url("/vae/0.bin")]);
     for fault in [Fault::status(404), Fault::CutBody(100_000)] {
-        fixture.site.inject(PATH, fault.when(provision_testbed::When::After(1)));
+        fixture.site.inject(PATH, fault.when(When::After(1)));
         fixture.run(4, &["lock", "add", &url, "--cache-size", "1600k", "--retries", "1"]);
         fixture.site.clear_faults(PATH);
         assert!(object(&fixture, &other).exists());
     }
-    let (_, err) = fixture.run(0, &["lock", "add", &url, "--cache-size", "1600k"]);
+    let err = fixture.run(0, &["lock", "add", &url, "--cache-size", "1600k"]).err;
     has(&err, &["removed 1 MB that were used longest ago"]);
     assert!(!object(&fixture, &other).exists());
 }
@@ -213,7 +208,7 @@ fn the_files_of_one_command_do_not_push_each_other_out() {
         fixture.site.put(name, content.clone());
         command.arg(fixture.site.url(name));
     }
-    let (_, err) = said(run(&mut command), 0, &["lock", "add"]);
+    let err = run(&mut command).exits(0).err;
     has(&err, &["warning: vae/2.bin is read into ", "instead of the cache: ", "--cache-size"]);
     assert!(files[..2].iter().all(|(_, content)| object(&fixture, content).exists()));
     let before = body_bytes(&fixture);
@@ -232,8 +227,7 @@ fn a_read_follows_the_links_that_a_fetch_follows() {
     let place = fixture.path("volume");
     let place = Destination::create(place.to_str().unwrap().into()).unwrap();
     let Acquire::Acquired(guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
-    let (_, err) = fixture.run(8, &["lock", "add", &url, "--cache-size", "0"]);
-    has(&err, &["another run holds"]);
+    fixture.run(8, &["lock", "add", &url, "--cache-size", "0"]).err_has(&["another run holds"]);
     drop(guard);
     fixture.run(0, &["lock", "add", &url, "--cache-size", "0"]);
     let before = body_bytes(&fixture);
@@ -246,12 +240,10 @@ fn a_read_follows_the_links_that_a_fetch_follows() {
 fn an_unusable_cache_of_the_user_is_no_failure() {
     let (fixture, url, _) = fixture();
     // A file in its place.
-    std::fs::create_dir(fixture.path(".cache")).unwrap();
-    std::fs::write(fixture.path(".cache/provision"), "").unwrap();
-    let (_, err) = fixture.run(0, &["lock", "add", &url]);
+    write(fixture.path(".cache/provision"), "");
+    let err = fixture.run(0, &["lock", "add", &url]).err;
     has(&err, &["warning: vae/y.bin is read into ", "instead of the cache: ", "models for the next fetch"]);
-    let (_, err) = fixture.run(0, &["fetch"]);
-    assert!(!err.contains("cache"), "{err}");
+    fixture.run(0, &["fetch"]).err_lacks(&["cache"]);
     // Another run works in it.
     std::fs::remove_file(fixture.path(".cache/provision")).unwrap();
     std::fs::remove_file(fixture.path("models.lock")).unwrap();
@@ -259,7 +251,7 @@ fn an_unusable_cache_of_the_user_is_no_failure() {
     let place = fixture.path(".cache/provision");
     let place = Destination::create(place.to_str().unwrap().into()).unwrap();
     let Acquire::Acquired(guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
-    let (_, err) = fixture.run(0, &["lock", "add", &url]);
+    let err = fixture.run(0, &["lock", "add", &url]).err;
     has(&err, &["instead of the cache: another run holds", "models for the next fetch"]);
     drop(guard);
     // Wrong bytes under the right name are reported, removed and downloaded.
@@ -268,8 +260,7 @@ fn an_unusable_cache_of_the_user_is_no_failure() {
     fixture.run(0, &["lock", "add", &url]);
     let object = object(&fixture, &Content::generated(3, 1_500_000));
     std::fs::write(&object, Content::generated(4, 1_500_000).to_vec()).unwrap();
-    let (_, err) = fixture.run(0, &["fetch"]);
-    has(&err, &["is not used: it has SHA-256", "fetched vae/y.bin"]);
+    fixture.run(0, &["fetch"]).err_has(&["is not used: it has SHA-256", "fetched vae/y.bin"]);
     assert!(!object.exists());
 }
 
@@ -290,7 +281,7 @@ fn a_dry_run_of_an_edit_writes_and_reads_nothing() {
     let list = format!("{hub}\n{url}\nhf:o/none/vae/z.bin\n");
     std::fs::write(fixture.path("list"), list).unwrap();
     let before = (names(&fixture), body_bytes(&fixture));
-    let (out, err) = fixture.run(0, &["lock", "add", hub, &url, "--dry-run"]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "add", hub, &url, "--dry-run"]);
     has(
         &out,
         &[
@@ -300,7 +291,7 @@ fn a_dry_run_of_an_edit_writes_and_reads_nothing() {
         ],
     );
     assert_eq!(err, "");
-    let (out, err) = fixture.run(6, &["lock", "import", "list", "--allow-private", "--dry-run"]);
+    let Ended { out, err, .. } = fixture.run(6, &["lock", "import", "list", "--allow-private", "--dry-run"]);
     has(&out, &["would add     vae/x", "would read    vae/y.bin", "nothing was written"]);
     has(&err, &["list:3"]);
     assert_eq!(names(&fixture), before.0);
@@ -313,7 +304,7 @@ fn a_dry_run_of_an_edit_writes_and_reads_nothing() {
     fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(2, 400_000))]);
     let before = body_bytes(&fixture);
     let mut update = fixture.command(&["lock", "update", "x", "y"]);
-    let (out, _) = said(run(update.env("PROVISION_DRY_RUN", "1")), 0, &["lock", "update"]);
+    let Ended { out, .. } = run(update.env("PROVISION_DRY_RUN", "1")).exits(0);
     has(
         &out,
         &[
@@ -323,7 +314,7 @@ fn a_dry_run_of_an_edit_writes_and_reads_nothing() {
         ],
     );
     has(
-        &fixture.run(0, &["lock", "add", hub, "--dry-run"]).0,
+        &fixture.run(0, &["lock", "add", hub, "--dry-run"]).out,
         &["would update  vae/x.safetensors", "1 entry would be updated"],
     );
     assert!(body_bytes(&fixture) - before < 5000);
@@ -336,7 +327,7 @@ fn an_import_says_what_it_wrote_and_how_large_the_lock_is() {
     fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 300_000))]);
     let import = |text: &str| {
         std::fs::write(fixture.path("list"), text).unwrap();
-        let (out, _) = fixture.run(0, &["lock", "import", "list", "--lock", "l.lock", "--allow-private"]);
+        let out = fixture.run(0, &["lock", "import", "list", "--lock", "l.lock", "--allow-private"]).out;
         out.lines().last().unwrap().to_owned()
     };
     let hub = "hf:o/r@main/vae/x.safetensors";
@@ -354,14 +345,15 @@ fn what_only_a_read_could_confirm_is_refused_before_it() {
     let other = fixture.site.url("/other");
     // Two files of one path, and no digest that shows which is which.
     let before = body_bytes(&fixture);
-    let (out, err) = fixture.run(2, &["lock", "add", &url, &format!("{url}?v=2"), "--path", "vae"]);
+    let Ended { out, err, .. } =
+        fixture.run(2, &["lock", "add", &url, &format!("{url}?v=2"), "--path", "vae"]);
     has(&out, &["added      vae/y.bin"]);
     has(&err, &["vae/y.bin is listed twice, from ", "--mirror"]);
     assert!(body_bytes(&fixture) - before < 1_600_000, "one of them was read");
     // The lock's entry is another file of this address.
     fixture.run(0, &["lock", "add", &format!("{other}?id=1"), "--path", "vae/"]);
     let before = body_bytes(&fixture);
-    let (_, err) = fixture.run(2, &["lock", "add", &format!("{other}?id=2"), "--path", "vae/"]);
+    let err = fixture.run(2, &["lock", "add", &format!("{other}?id=2"), "--path", "vae/"]).err;
     has(&err, &["vae/other: the lock has another file of this address there"]);
     assert!(body_bytes(&fixture) - before < 10);
     // A lock that cannot be written.

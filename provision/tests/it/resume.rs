@@ -1,11 +1,7 @@
 //! Parts and installed files of earlier runs, all valid (faults 21, 64). Planted and broken ones are in
 //! `faults::disk::leftovers`.
 
-use provision_core::event::{Event, Planned};
-use provision_disk::{Destination, PartFile, PartNames};
-use provision_testbed::{Content, Fault, Shape, When};
-
-use crate::fixture::Fixture;
+use crate::prelude::*;
 
 /// The size of the only file.
 pub(crate) const SIZE: u64 = 8_000_000;
@@ -14,10 +10,7 @@ pub(crate) const MARKER: &str = ".models-installed";
 
 /// A fixture with one file of that size.
 pub(crate) fn fixture() -> (Fixture, Content) {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, SIZE);
-    fixture.file("x", &content);
-    (fixture, content)
+    Fixture::of("x", Content::generated(1, SIZE))
 }
 
 /// A fixture that was stopped halfway.
@@ -30,7 +23,7 @@ pub(crate) fn halfway() -> Fixture {
 }
 
 /// The only file below the destination with this ending.
-pub(crate) fn only(fixture: &Fixture, ending: &str) -> std::path::PathBuf {
+pub(crate) fn only(fixture: &Fixture, ending: &str) -> PathBuf {
     let mut names = fixture.listing();
     names.retain(|name| name.ends_with(ending));
     assert_eq!(names.len(), 1, "{names:?}");
@@ -51,7 +44,7 @@ fn fault_21_a_complete_part_is_hashed_without_a_request() {
     let (fixture, content) = fixture();
     plant_part(&fixture, &content, SIZE);
     let report = fixture.fetch_all();
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
     assert_eq!((report.files[0].resumed, report.files[0].fetched), (SIZE, 0));
 }
 
@@ -83,7 +76,7 @@ fn fault_64_the_marker_is_removed_before_a_listed_file_changes() {
     let new = Content::generated(2, SIZE);
     fixture.file("x", &new);
     let marker = fixture.path(MARKER);
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
     let look = When::custom(move |_, _| {
         sink.lock().unwrap().push(marker.exists());

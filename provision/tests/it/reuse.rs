@@ -1,17 +1,11 @@
 //! Other programs' stores: what they have is not downloaded, and they stay as they are.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 
-use provision_core::event::{Event, Outcome};
-use provision_engine::fetch::{Baked, BakedMode, Report, Reuse, ReuseMode, Store};
-use provision_testbed::{Content, Fault};
+use provision_engine::fetch::{Baked, BakedMode, Reuse, ReuseMode, Store};
 
-use crate::fixture::Fixture;
-use crate::program::{Ended, copy_program, fetch, program, run};
-use crate::skip::{needs_root, needs_tool};
+use crate::prelude::*;
 
 fn content(n: u64) -> Content {
     Content::generated(n, 1_500_000 + n)
@@ -40,10 +34,9 @@ fn reusing(mode: ReuseMode) -> Fixture {
 
 fn write(store: &Path, path: &str, bytes: &[u8]) -> PathBuf {
     let path = store.join(path);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, bytes).unwrap();
+    crate::fixture::write(&path, bytes);
     let old = std::fs::File::options().write(true).open(&path).unwrap();
-    old.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000)).unwrap();
+    old.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
     path
 }
 
@@ -94,28 +87,10 @@ fn listing(root: &Path) -> BTreeMap<PathBuf, Kept> {
     all
 }
 
-fn outcomes(report: &Report) -> Vec<Outcome> {
-    report.files.iter().map(|file| file.result.as_ref().unwrap().unwrap()).collect()
-}
-
-fn warnings(fixture: &Fixture) -> Vec<String> {
-    fixture.events.filter_map(|event| match event {
-        Event::Warning { message } => Some(message.clone()),
-        _ => None,
-    })
-}
-
-fn ensure(fixture: &Fixture, arguments: &[&str]) -> Command {
-    let mut command = program(fixture);
-    command.arg("ensure").arg("--lock").arg(fixture.write_lock());
-    command.arg("--dest").arg(fixture.destination()).args(arguments);
-    command
-}
-
 fn assert_done(fixture: &Fixture, ended: &Ended, requests: u64) {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     fixture.assert_installed();
-    assert_eq!(fixture.origin.counters().requests, requests, "{}", ended.err);
+    assert_eq!(fixture.requests(), requests, "{}", ended.err);
 }
 
 #[test]
@@ -127,7 +102,7 @@ fn ensure_reads_the_hubs_cache_that_the_environment_names() {
         let hub = fixture.beside("store/hub");
         let before = listing(&fixture.beside("store"));
         let value = if variable == "HF_HOME" { hub.parent().unwrap().to_owned() } else { hub.clone() };
-        let ended = run(ensure(&fixture, &["--offline"]).env(variable, value));
+        let ended = run(verb(&fixture, "ensure", &["--offline"]).env(variable, value));
         assert_done(&fixture, &ended, 0);
         let says = format!("2 reused from {} ({variable})", hub.display());
         assert_eq!(ended.err.matches(&says).count(), 1, "{}", ended.err);
@@ -139,11 +114,10 @@ fn ensure_reads_the_hubs_cache_that_the_environment_names() {
 fn only_ensure_does_so_and_an_absent_cache_is_no_news() {
     let fixture = fixture();
     put_blob(&fixture, "hub", 1, "a.bin", &content(1).to_vec());
-    let ended = run(fetch(&fixture, &["--offline"]).env("HF_HOME", fixture.beside("store")));
-    assert_eq!(ended.code, Some(4), "{}", ended.err);
-    let ended = run(ensure(&fixture, &[]).env("HF_HOME", fixture.beside("nowhere")));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(!ended.err.contains("nowhere") && !ended.err.contains("reused"), "{}", ended.err);
+    run(fetch(&fixture, &["--offline"]).env("HF_HOME", fixture.beside("store"))).exits(4);
+    run(verb(&fixture, "ensure", &[]).env("HF_HOME", fixture.beside("nowhere")))
+        .exits(0)
+        .err_lacks(&["nowhere", "reused"]);
 }
 
 #[test]
@@ -177,7 +151,7 @@ fn wrong_bytes_are_said_once_and_downloaded() {
         put(&fixture, "vae/c.bin", &other(2));
         let before = listing(&fixture.beside("store"));
         assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
-        let warnings = warnings(&fixture);
+        let warnings = fixture.warnings();
         assert_eq!(warnings.iter().filter(|text| text.contains("is not used: it has SHA-256")).count(), 2);
         // A file of that size under another name is another model.
         assert!(!warnings.iter().any(|text| text.contains("c.bin")), "{warnings:?}");
@@ -212,7 +186,7 @@ fn a_store_around_the_destination_offers_no_file_to_itself() {
     write(fixture.destination().as_std_path(), "vae/b.bin", &other(2));
     put(&fixture, "a.bin", &content(1).to_vec());
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Reused, Outcome::Fetched]);
-    assert!(!warnings(&fixture).iter().any(|text| text.contains(" not ")), "{:?}", warnings(&fixture));
+    assert!(!fixture.warnings().iter().any(|text| text.contains(" not ")), "{:?}", fixture.warnings());
 }
 
 #[test]
@@ -233,10 +207,10 @@ fn a_hard_link_leaves_the_stores_file_as_it_is() {
     let fixture = reusing(ReuseMode::Link);
     let path = put_blob(&fixture, "hub", 1, "a.bin", &content(1).to_vec());
     let second = put(&fixture, "b.bin", &content(2).to_vec());
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+    chmod(&path, 0o440);
     let mut before = listing(&fixture.beside("store"));
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Reused; 2]);
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
     for path in [&path, &second] {
         before.get_mut(path).unwrap().names = 2;
     }
@@ -248,16 +222,14 @@ fn a_hard_link_leaves_the_stores_file_as_it_is() {
     put(&fixture, "b.bin", &other(2));
     let written = listing(&fixture.beside("store"));
     assert!(fixture.fetch().unwrap().by_marker);
-    let mut verify = program(&fixture);
-    verify.arg("verify").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    assert_eq!(run(&mut verify).code, Some(5));
+    run_verb(&fixture, "verify", &[]).exits(5);
     assert_eq!(listing(&fixture.beside("store")), written);
     // The next run replaces its own name only.
     let report = fixture.fetch_all();
     assert_eq!(outcomes(&report), [Outcome::Present, Outcome::Fetched]);
     assert_eq!(std::fs::read(&second).unwrap(), other(2));
     // Its owner writes to the other one: the next run finds that by the time.
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    chmod(&path, 0o644);
     std::fs::write(&path, other(1)).unwrap();
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched, Outcome::Present]);
     // Its owner removes it: nothing changes here.
@@ -271,7 +243,7 @@ fn no_other_locks_marker_vouches_for_a_linked_file() {
     let store = fixture.beside("store");
     let lock = |name: &str, n: u64| {
         let bytes = if n == 0 { content(1).to_vec() } else { other(1) };
-        let digest = provision_core::digest::Sha256::of(&bytes);
+        let digest = Sha256::of(&bytes);
         put(&fixture, &format!("{name}/x"), &bytes);
         let text = format!(
             "version = 1\nmarker = \".{name}\"\n[[model]]\npath = \"d/x\"\nurl = \"{}\"\nsize = {}\nsha256 = \"{digest}\"\n",
@@ -287,8 +259,7 @@ fn no_other_locks_marker_vouches_for_a_linked_file() {
         let mut command = program(&fixture);
         command.arg("fetch").arg("--lock").arg(lock).arg("--dest").arg(fixture.destination());
         command.args(["--offline", "--reuse-mode", "link", "--reuse"]).arg(&store);
-        let ended = run(&mut command);
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let ended = run(&mut command).exits(0);
         ended.err
     };
     for lock in [&first, &second, &first] {
@@ -319,27 +290,18 @@ fn where_no_link_is_possible_the_file_is_copied() {
 
 #[test]
 fn what_cannot_be_read_is_said_and_downloaded() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
-    let fixture = fixture();
+    let Some(fixture) = with_nobody(fixture()) else { return };
     put(&fixture, "secret/a.bin", &content(1).to_vec());
     let private = put(&fixture, "b.bin", &content(2).to_vec());
-    std::fs::set_permissions(fixture.beside("store/secret"), std::fs::Permissions::from_mode(0o700)).unwrap();
-    std::fs::set_permissions(private, std::fs::Permissions::from_mode(0o600)).unwrap();
+    chmod(fixture.beside("store/secret"), 0o700);
+    chmod(private, 0o600);
     std::fs::create_dir(fixture.destination()).unwrap();
     for path in [fixture.destination().into(), fixture.beside("")] {
         std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
     }
-    copy_program(fixture.beside("provision"));
     let store = fixture.beside("store");
     let command = fetch(&fixture, &["--reuse", store.to_str().unwrap(), "--reuse", "/nowhere"]);
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(fixture.beside("provision"));
-    nobody.args(command.get_args()).env_clear();
-    nobody.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ended = run(&mut nobody);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended = run(&mut as_nobody(&fixture, &command)).exits(0);
     for said in ["store/secret is not searched", "store/b.bin is not used", "/nowhere is not searched"] {
         assert_eq!(ended.err.matches(said).count(), 1, "{said}: {}", ended.err);
     }
@@ -354,15 +316,14 @@ fn a_dry_run_shows_what_would_be_reused() {
     for (mode, word) in [("copy", "copy "), ("link", "link ")] {
         std::fs::create_dir_all(fixture.destination()).unwrap();
         let options = ["--dry-run", "--reuse", store.to_str().unwrap(), "--reuse-mode", mode];
-        let ended = run(&mut fetch(&fixture, &options));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let ended = run(&mut fetch(&fixture, &options)).exits(0);
         let says = |word: &str, path: &str| {
             ended.out.lines().any(|line| line.starts_with(word) && line.contains(path))
         };
         assert!(says(word, "loras/a") && says("fetch ", "vae/b"), "{}", ended.out);
     }
     assert_eq!(listing(&store), before);
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
 }
 
 #[test]
@@ -393,15 +354,14 @@ fn force_and_a_complete_set_search_no_store() {
     assert!(fixture.fetch_all().by_marker);
     std::fs::remove_file(fixture.path(".models-installed")).unwrap();
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Present; 2]);
-    assert!(!warnings(&fixture).iter().any(|text| text.contains(" not ")), "{:?}", warnings(&fixture));
+    assert!(!fixture.warnings().iter().any(|text| text.contains(" not ")), "{:?}", fixture.warnings());
 }
 
 #[test]
 fn layers_and_links_exclude_each_other() {
     let fixture = fixture();
     let layers = fixture.beside("layers");
-    let ended = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap(), "--reuse-mode", "link"]));
-    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap(), "--reuse-mode", "link"])).exits(2);
 }
 
 #[test]
@@ -410,17 +370,16 @@ fn layers_leave_a_file_that_an_earlier_run_linked() {
     put(&fixture, "a.bin", &content(1).to_vec());
     let (store, layers) = (fixture.beside("store"), fixture.beside("layers"));
     let linked = ["--reuse", store.to_str().unwrap(), "--reuse-mode", "link"];
-    assert_eq!(run(&mut fetch(&fixture, &linked)).code, Some(0));
-    std::fs::set_permissions(store.join("a.bin"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    run(&mut fetch(&fixture, &linked)).exits(0);
+    chmod(store.join("a.bin"), 0o600);
     let before = listing(&store);
-    let ended = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]));
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(ended.err.contains("loras/a.bin is one file with another program's"), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]))
+        .exits(7)
+        .err_has(&["loras/a.bin is one file with another program's"]);
     assert_eq!(listing(&store), before);
     // As the message says.
     std::fs::remove_file(fixture.path("loras/a.bin")).unwrap();
-    let ended = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()])).exits(0);
     assert_eq!(std::fs::metadata(store.join("a.bin")).unwrap().nlink(), 1);
 }
 
@@ -428,11 +387,7 @@ fn layers_leave_a_file_that_an_earlier_run_linked() {
 fn the_report_names_the_file_that_was_reused() {
     let fixture = fixture();
     let path = put(&fixture, "a.bin", &content(1).to_vec());
-    let (store, report) = (fixture.beside("store"), fixture.beside("report.json"));
-    let options = ["--reuse", store.to_str().unwrap(), "--report", report.to_str().unwrap()];
-    let ended = run(&mut fetch(&fixture, &options));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let report = report_of(&fixture, &["--reuse", fixture.beside("store").to_str().unwrap()]);
     assert_eq!(report["files"][0]["outcome"], "reused");
     assert_eq!(report["files"][0]["source"], path.to_str().unwrap());
     assert_eq!(report["files"][1]["outcome"], "fetched");

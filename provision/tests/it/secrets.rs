@@ -20,7 +20,6 @@ use std::sync::Arc;
 use provision_testbed::{Control, SIGNATURE_PREFIX};
 
 use crate::fixture::Recorder;
-use crate::skip::needs;
 
 /// The prefix of every canary.
 pub(crate) const MARK: &str = "CanaryNeverShown";

@@ -1,13 +1,6 @@
 //! Several locks as one set, and remote locks: their pins, their limits, and the kept copies.
 
-use std::process::Command;
-
-use provision_core::digest::Sha256;
-use provision_testbed::{Content, Fault, When};
-
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run};
-use crate::secrets;
+use crate::prelude::*;
 
 /// A fixture with two files, each in its own lock.
 pub(crate) struct Two {
@@ -77,7 +70,7 @@ impl Two {
     }
 
     fn requests(&self) -> u64 {
-        self.fixture.origin.counters().requests
+        self.fixture.requests()
     }
 
     /// Entries directly below the destination that are no models.
@@ -104,8 +97,7 @@ fn several_locks_are_one_set_with_one_marker() {
     let two = Two::new();
     let (one, other) = (two.write("one.toml", &two.own(0)), two.write("two.toml", &two.own(1)));
     let locks = ["--lock", &one, "--lock", &other];
-    let first = two.run("ensure", &locks);
-    assert_eq!(first.code, Some(0), "{}", first.err);
+    two.run("ensure", &locks).exits(0);
     two.fixture.assert_installed();
     let requests = two.requests();
     let mut again = two.command("fetch", &["--report", two.fixture.beside("report").to_str().unwrap()]);
@@ -117,7 +109,7 @@ fn several_locks_are_one_set_with_one_marker() {
     assert!(status.contains("2 of 2 files installed") && status.contains("vouches for all"), "{status}");
     assert_eq!(two.requests(), requests);
     // A marker of both locks covers each of them.
-    assert_eq!(two.run("ensure", &["--lock", &one, "--offline"]).code, Some(0));
+    two.run("ensure", &["--lock", &one, "--offline"]).exits(0);
 }
 
 #[test]
@@ -126,8 +118,7 @@ fn one_path_with_two_digests_is_an_error_naming_both_locks() {
     let one = two.write("one.toml", &two.own(0));
     let other = two.write("two.toml", &two.text("", 0, &two.contents[1]));
     for name in ["fetch", "ensure", "verify", "status"] {
-        let ended = two.run(name, &["--lock", &one, "--lock", &other]);
-        assert_eq!(ended.code, Some(3), "{name}: {}", ended.err);
+        let ended = two.run(name, &["--lock", &one, "--lock", &other]).exits(3);
         for part in ["one.toml", "two.toml", "vae/x", &two.contents[0].sha256_hex()] {
             assert!(ended.err.contains(part), "{part} is missing: {}", ended.err);
         }
@@ -141,8 +132,7 @@ fn names_from_a_lock_are_printed_without_terminal_controls() {
     let two = Two::new();
     let groups = two.own(0) + "groups = [\"\\u001b[2Jred\"]\n";
     let lock = two.write("one.toml", &groups);
-    let ended = two.run("fetch", &["--lock", &lock, "--group", "none"]);
-    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    let ended = two.run("fetch", &["--lock", &lock, "--group", "none"]).exits(2);
     assert!(ended.err.contains("·[2Jred") && !ended.err.contains('\u{1b}'), "{:?}", ended.err);
 }
 
@@ -151,9 +141,7 @@ fn a_model_in_two_locks_is_fetched_once_from_either_url() {
     let two = Two::new();
     let broken = two.own(0).replace("/vae/x\"\nsize", "/gone\"\nsize");
     let (one, other) = (two.write("one.toml", &broken), two.write("two.toml", &two.own(0)));
-    let ended = two.run("fetch", &["--lock", &one, "--lock", &other]);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("done: 1 file"), "{}", ended.err);
+    two.run("fetch", &["--lock", &one, "--lock", &other]).exits(0).err_has(&["done: 1 file"]);
     assert_eq!(std::fs::read(two.fixture.path("vae/x")).unwrap(), two.contents[0].to_vec());
 }
 
@@ -164,12 +152,12 @@ fn a_run_of_several_locks_uses_the_marker_of_the_first() {
     let other = two.write("two.toml", &two.text("marker = \".second\"\n", 1, &two.contents[1]));
     let third = two.write("three.toml", "version = 1\nmarker = \".third\"\n");
     let locks = ["--lock", &one, "--lock", &other, "--lock", &third];
-    assert_eq!(two.run("fetch", &locks).code, Some(0));
+    two.run("fetch", &locks).exits(0);
     let beside = two.beside_models();
     assert!(beside.iter().any(|name| name == ".second"), "{beside:?}");
     assert!(!beside.iter().any(|name| name == ".third" || name == ".models-installed"), "{beside:?}");
     let requests = two.requests();
-    assert_eq!(two.run("ensure", &locks).code, Some(0));
+    two.run("ensure", &locks).exits(0);
     assert_eq!(two.requests(), requests);
 }
 
@@ -180,8 +168,7 @@ fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     let url = two.serve("/lists/models.lock", &text);
     let pin = digest(&text);
     let locks = ["--lock", &url, "--lock-sha256", &pin];
-    let first = two.run("ensure", &locks);
-    assert_eq!(first.code, Some(0), "{}", first.err);
+    two.run("ensure", &locks).exits(0);
     let requests = two.requests();
     // The kept copy matches the pin, so no request is sent, whatever the URL serves now.
     two.fixture.origin.put("/lists/models.lock", Content::bytes("version = 1\n"));
@@ -201,8 +188,7 @@ fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     assert_eq!(kept.len(), 1);
     // A kept copy that was changed is not used: the URL is requested, which now serves another text.
     std::fs::write(two.fixture.path(&kept[0]), text.replace("vae/x", "vae/z")).unwrap();
-    let changed = two.run("ensure", &locks);
-    assert_eq!(changed.code, Some(3), "{}", changed.err);
+    two.run("ensure", &locks).exits(3);
     assert!(two.requests() > requests);
 }
 
@@ -211,15 +197,14 @@ fn fault_53_a_remote_lock_that_may_hold_signed_urls_is_not_kept() {
     let two = Two::new();
     let address = two.fixture.origin.url("/vae/x");
     let text = two.own(0).replace(&address, &secrets::signed(&address, &two.fixture.origin));
-    assert!(text.contains(secrets::MARK));
+    assert!(text.contains(MARK));
     let url = two.serve("/models.lock", &text);
     let locks = ["--lock", &url, "--lock-sha256", &digest(&text)];
-    let ended = two.run("ensure", &locks);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    two.run("ensure", &locks).exits(0);
     let kept = two.kept();
     assert_eq!(kept, [""; 0]);
     let requests = two.requests();
-    assert_eq!(two.run("ensure", &locks).code, Some(0));
+    two.run("ensure", &locks).exits(0);
     assert_eq!(two.requests(), requests + 1, "only the lock is requested again");
 }
 
@@ -228,8 +213,7 @@ fn a_remote_lock_with_another_digest_than_its_pin_is_refused() {
     let two = Two::new();
     let (pinned, text) = (two.own(0), two.own(1));
     let url = two.serve("/lists/models.lock", &text);
-    let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &digest(&pinned)]);
-    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &digest(&pinned)]).exits(3);
     for part in ["/lists/models.lock?…", &digest(&pinned), &digest(&text), "Read what is there"] {
         assert!(ended.err.contains(part), "{part} is missing: {}", ended.err);
     }
@@ -242,7 +226,7 @@ fn mismatched_lock_urls_and_pins_are_usage_errors() {
     let two = Two::new();
     let (file, pin) = (two.write("one.toml", &two.own(0)), digest("x"));
     let url = two.serve("/models.lock", &two.own(0));
-    let canary = format!("https://user:{}@models.example/models.lock", secrets::MARK);
+    let canary = format!("https://user:{MARK}@models.example/models.lock");
     for (arguments, expected) in [
         (&["--lock", &url][..], "--lock-sha256 HEX"),
         (&["--lock", &url, "--lock", &url, "--lock-sha256", &pin], "--lock-sha256 HEX"),
@@ -255,10 +239,7 @@ fn mismatched_lock_urls_and_pins_are_usage_errors() {
         (&["--lock", &canary, "--lock-sha256", &pin], "netrc"),
         (&["--lock", "-", "--lock", "-"], "give it once"),
     ] {
-        let ended = two.run("fetch", arguments);
-        assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.err);
-        assert!(ended.err.contains(expected), "{arguments:?}: {}", ended.err);
-        assert!(!ended.err.contains("token=secret"), "{}", ended.err);
+        two.run("fetch", arguments).exits(2).err_has(&[expected]).err_lacks(&["token=secret"]);
     }
     assert_eq!(two.requests(), 0);
 }
@@ -277,17 +258,12 @@ fn an_unavailable_remote_lock_is_retried_and_then_explained() {
         (Fault::CutBody(20), 4, "cut short"),
     ] {
         origin.inject("/models.lock", fault);
-        let ended = two.run("ensure", &locks);
-        assert_eq!(ended.code, Some(code), "{}", ended.err);
-        assert!(ended.err.contains(expected) && ended.err.contains("cannot be fetched"), "{}", ended.err);
+        two.run("ensure", &locks).exits(code).err_has(&[expected, "cannot be fetched"]);
         origin.clear_faults("/models.lock");
     }
-    let offline = two.run("ensure", &[&locks[..], &["--offline"]].concat());
-    assert_eq!(offline.code, Some(4), "{}", offline.err);
-    assert!(offline.err.contains("is not kept in"), "{}", offline.err);
+    two.run("ensure", &[&locks[..], &["--offline"]].concat()).exits(4).err_has(&["is not kept in"]);
     origin.inject("/models.lock", Fault::status(500).when(When::First(2)));
-    let ended = two.run("ensure", &locks);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    two.run("ensure", &locks).exits(0);
 }
 
 #[test]
@@ -301,19 +277,20 @@ fn a_remote_lock_has_the_size_limits_of_a_local_one() {
         if let Some(fault) = fault {
             two.fixture.origin.inject("/models.lock", fault);
         }
-        let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &huge.sha256_hex()]);
-        assert_eq!(ended.code, Some(3), "{}", ended.err);
-        assert!(ended.err.contains("larger than 8 MiB"), "{}", ended.err);
+        two.run("fetch", &["--lock", &url, "--lock-sha256", &huge.sha256_hex()])
+            .exits(3)
+            .err_has(&["larger than 8 MiB"]);
     }
     let noise = Content::bytes(vec![0xff; 10]);
     two.fixture.origin.clear_faults("/models.lock");
     two.fixture.origin.put("/models.lock", noise.clone());
-    let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &noise.sha256_hex()]);
-    assert!(ended.code == Some(3) && ended.err.contains("not UTF-8"), "{}", ended.err);
+    two.run("fetch", &["--lock", &url, "--lock-sha256", &noise.sha256_hex()])
+        .exits(3)
+        .err_has(&["not UTF-8"]);
 }
 
 #[test]
-fn fault_87_a_marker_does_not_vouch_for_a_file_that_a_later_run_replaced() {
+fn fault_87_a_marker_does_not_vouch_for_a_replaced_file() {
     let two = Two::new();
     let [old, new] = &two.contents;
     let (above, below) = (two.fixture.destination(), two.fixture.destination().join("sub"));
@@ -331,8 +308,7 @@ fn fault_87_a_marker_does_not_vouch_for_a_file_that_a_later_run_replaced() {
         };
         let bytes = || std::fs::read(two.fixture.path("sub/x")).unwrap();
         for (lock, content) in [(&first, old), (&second, new), (&first, old)] {
-            let ended = run_in("fetch", lock, &[]);
-            assert_eq!(ended.code, Some(0), "{name}: {}", ended.err);
+            run_in("fetch", lock, &[]).exits(0);
             assert!(bytes() == content.to_vec(), "{name}: exit 0, and the bytes are of another version");
             let status = run_in("status", lock, &[]).out;
             assert!(status.contains("vouches for all of them"), "{name}: {status}");

@@ -3,12 +3,10 @@
 
 use std::collections::HashSet;
 use std::io::Read as _;
-use std::time::{Duration, Instant};
-
-use provision_testbed::{Content, Fault, Shape, When};
 
 use crate::lock_commands::{Fixture, has};
-use crate::program::{start_in_terminal, terminal};
+use crate::prelude::*;
+use crate::program::{Ended, start_in_terminal, terminal};
 
 const PATH: &str = "vae/x.safetensors";
 
@@ -62,7 +60,7 @@ fn every_kind_of_unreadable_list_is_reported_and_ends_no_other() {
     std::fs::write(fixture.path("empty"), "").unwrap();
     std::fs::create_dir(fixture.path("folder")).unwrap();
     let bad = ["missing", "broken.json", "latin", "empty", "folder"];
-    let (out, err) = fixture.run(2, &[&["lock", "import"][..], &bad, &["good"]].concat());
+    let Ended { out, err, .. } = fixture.run(2, &[&["lock", "import"][..], &bad, &["good"]].concat());
     has(&out, &["added      vae/x.safetensors", "models.lock: 1 entry added"]);
     has(
         &err,
@@ -82,17 +80,17 @@ fn json_without_models_is_a_line_and_no_failure() {
     .unwrap();
     std::fs::write(fixture.path("other.json"), r#"{"files": [{"at": "https://h/vae/y.safetensors?x=1"}]}"#)
         .unwrap();
-    let (_, err) = fixture.run(0, &["lock", "import", "w.json", "index.json"]);
+    let Ended { err, .. } = fixture.run(0, &["lock", "import", "w.json", "index.json"]);
     has(&err, &["note: 1 JSON file without any model, so not a list: index.json"]);
     // A form that is not known, but names models: nothing is lost silently.
     has(
-        &fixture.run(2, &["lock", "import", "w.json", "other.json"]).1,
+        &fixture.run(2, &["lock", "import", "w.json", "other.json"]).err,
         &["other.json has none of the known formats"],
     );
     // The only list.
-    has(&fixture.run(2, &["lock", "import", "index.json"]).1, &["index.json is JSON that names no model"]);
+    fixture.run(2, &["lock", "import", "index.json"]).err_has(&["index.json is JSON that names no model"]);
     has(
-        &fixture.run(2, &["lock", "import", "w.json", "index.json", "--format", "workflow"]).1,
+        &fixture.run(2, &["lock", "import", "w.json", "index.json", "--format", "workflow"]).err,
         &["index.json"],
     );
 }
@@ -105,7 +103,7 @@ fn a_contradiction_of_two_lists_costs_its_path_only() {
     std::fs::write(fixture.path("a.json"), workflow("x.safetensors", &url("o/a"), Some(&a))).unwrap();
     std::fs::write(fixture.path("b.json"), workflow("x.safetensors", &url("o/b"), Some(&b))).unwrap();
     list(&fixture, "c", &["hf:o/c/vae/y.safetensors".to_owned()]);
-    let (out, err) = fixture.run(2, &["lock", "import", "a.json", "b.json", "c"]);
+    let Ended { out, err, .. } = fixture.run(2, &["lock", "import", "a.json", "b.json", "c"]);
     has(&out, &["added      vae/y.safetensors"]);
     has(&err, &["vae/x.safetensors", "a.json, node 1", "b.json, node 1", &a, &b]);
     assert!(!fixture.lock().contains(PATH), "{}", fixture.lock());
@@ -132,17 +130,17 @@ fn different_files_of_one_path_have_a_ready_option() {
     std::fs::write(fixture.path("b.json"), workflow("x.safetensors", &own, None)).unwrap();
     for dry in [&["--dry-run"][..], &[]] {
         let args = [&["lock", "import", "a", "b.json"], dry].concat();
-        let (_, err) = fixture.run(2, &args);
+        let Ended { err, .. } = fixture.run(2, &args);
         has(&err, &["b.json, node 1", "is listed twice", "from hf:o/a/", "from hf:o/b@main/"]);
         let option = option_in(&err);
         assert_eq!(option, "hf:o/b@main/vae/z.safetensors=vae/z.safetensors");
         let args = [&["lock", "import", "a", "b.json", "--path-of", &option], dry].concat();
-        has(&fixture.run(0, &args).0, &["vae/x.safetensors", "vae/z.safetensors"]);
+        fixture.run(0, &args).out_has(&["vae/x.safetensors", "vae/z.safetensors"]);
     }
 }
 
 #[test]
-fn every_further_source_of_equal_bytes_is_a_mirror_in_the_order_of_the_lists() {
+fn further_sources_of_equal_bytes_are_mirrors_in_order() {
     let repositories = ["o/a", "o/b", "o/c", "o/d", "o/e"];
     let fixture = hub(&repositories.map(|repository| (repository, 1)));
     let expected = repositories.map(|repository| format!("https://huggingface.co/{repository}"));
@@ -150,13 +148,13 @@ fn every_further_source_of_equal_bytes_is_a_mirror_in_the_order_of_the_lists() {
         list(&fixture, repository.strip_prefix("o/").unwrap(), &[source(repository)]);
     }
     for _ in 0..3 {
-        let (out, _) = fixture.run(0, &["lock", "import", "a", "b", "c", "d", "e", "a"]);
+        let out = fixture.run(0, &["lock", "import", "a", "b", "c", "d", "e", "a"]).out;
         has(&out, &["models.lock: 1 entry added"]);
         assert_eq!(addresses(&fixture), expected);
         std::fs::remove_file(fixture.path("models.lock")).unwrap();
     }
     // A dry run says the same and writes nothing.
-    let (out, _) = fixture.run(0, &["lock", "import", "a", "b", "--dry-run"]);
+    let out = fixture.run(0, &["lock", "import", "a", "b", "--dry-run"]).out;
     has(&out, &["would add     vae/x.safetensors", "1 entry would be added"]);
     assert!(!fixture.path("models.lock").exists());
 }
@@ -171,7 +169,7 @@ fn a_failed_first_source_leaves_the_path_to_the_second() {
             let text = workflow("x.safetensors", &url(&format!("o/{name}")), hash);
             std::fs::write(fixture.path(name), text).unwrap();
         }
-        let (out, err) = fixture.run(6, &["lock", "import", "a", "gone", "b", "c"]);
+        let Ended { out, err, .. } = fixture.run(6, &["lock", "import", "a", "gone", "b", "c"]);
         has(&out, &["added      vae/x.safetensors"]);
         has(&err, &["a, node 1", "gone, node 1"]);
         assert_eq!(addresses(&fixture), ["o/b", "o/c"].map(|name| format!("https://huggingface.co/{name}")));
@@ -188,7 +186,8 @@ fn the_source_with_a_digest_is_the_entry_and_nothing_is_read() {
         list(&fixture, "list", &sources);
         for option in ["--dry-run", "--allow-private"] {
             let args = ["lock", "import", "list", "--allow-private", option];
-            let (out, err) = fixture.run(2, if option == "--dry-run" { &args } else { &args[..4] });
+            let Ended { out, err, .. } =
+                fixture.run(2, if option == "--dry-run" { &args } else { &args[..4] });
             has(&out, &["vae/x.safetensors", "hf:o/a/"]);
             assert!(!out.contains("would read"), "{out}");
             has(&err, &["no digest", &plain, "lock add", "--mirror", "--path-of"]);
@@ -216,8 +215,7 @@ fn equal_digests_are_one_entry_where_one_host_says_no_length() {
     std::fs::write(fixture.path("hub.json"), workflow("x.safetensors", &url("o/a"), None)).unwrap();
     for lists in [["plain.json", "hub.json"], ["hub.json", "plain.json"]] {
         let args = ["lock", "import", lists[0], lists[1], "--allow-private"];
-        let (out, _) = fixture.run(0, &[&args[..], &["--dry-run"]].concat());
-        has(&out, &["would add     vae/x.safetensors"]);
+        fixture.run(0, &[&args[..], &["--dry-run"]].concat()).out_has(&["would add     vae/x.safetensors"]);
         fixture.run(0, &args);
         assert_eq!(addresses(&fixture).len(), 2, "{}", fixture.lock());
         std::fs::remove_file(fixture.path("models.lock")).unwrap();
@@ -235,13 +233,13 @@ fn files_of_unknown_size_are_not_said_to_have_0_bytes() {
     list(&fixture, "unknown", &[a.clone(), b.clone()]);
     list(&fixture, "some", &[a, b, fixture.site.url(&c)]);
     let run = |args: &[&str]| fixture.run(0, &[&["lock", "import", "--allow-private"], args].concat());
-    has(&run(&["unknown", "--dry-run"]).0, &["2 files to be read first: unknown size"]);
-    has(&run(&["some", "--dry-run"]).0, &["3 files to be read first: 3 kB, and 2 of unknown size"]);
-    has(&run(&["some"]).1, &["3 files to be read for their digests: 3 kB, and 2 of unknown size"]);
+    run(&["unknown", "--dry-run"]).out_has(&["2 files to be read first: unknown size"]);
+    run(&["some", "--dry-run"]).out_has(&["3 files to be read first: 3 kB, and 2 of unknown size"]);
+    run(&["some"]).err_has(&["3 files to be read for their digests: 3 kB, and 2 of unknown size"]);
 }
 
 #[test]
-fn a_typed_path_replaces_an_entry_even_if_the_host_has_that_name() {
+fn a_typed_path_replaces_an_entry_of_the_hosts_name() {
     let fixture = Fixture::new();
     for (path, seed) in [("/1/download", 1), ("/2/download", 2)] {
         fixture.site.put(path, Content::generated(seed, 3000));
@@ -250,23 +248,23 @@ fn a_typed_path_replaces_an_entry_even_if_the_host_has_that_name() {
     }
     let [first, second] = ["/1/download", "/2/download"].map(|path| fixture.site.url(path));
     fixture.run(0, &["lock", "add", &first, "--path", "vae/"]);
-    has(&fixture.run(2, &["lock", "add", &second, "--path", "vae/"]).1, &["the host gives this name"]);
-    has(&fixture.run(0, &["lock", "add", &second, "--path", PATH]).0, &["updated    vae/x.safetensors"]);
+    fixture.run(2, &["lock", "add", &second, "--path", "vae/"]).err_has(&["the host gives this name"]);
+    fixture.run(0, &["lock", "add", &second, "--path", PATH]).out_has(&["updated    vae/x.safetensors"]);
 }
 
 #[test]
-fn a_path_that_no_file_may_have_is_an_error_with_the_option_of_an_import() {
+fn an_invalid_path_is_an_error_with_the_imports_option() {
     let fixture = hub(&[("o/a", 1), ("o/b", 2)]);
     let write = |file: &str, name: &str, repository: &str| {
         std::fs::write(fixture.path(file), workflow(name, &url(repository), None)).unwrap();
     };
     write("a.json", "../../x.safetensors", "o/a");
-    let (_, err) = fixture.run(2, &["lock", "import", "a.json"]);
+    let err = fixture.run(2, &["lock", "import", "a.json"]).err;
     has(&err, &["would leave", "in an import with `--path-of hf:o/a@main/vae/x.safetensors=FOLDER/NAME`"]);
     // Another spelling of a name is no other file everywhere.
     write("a.json", "x.safetensors", "o/a");
     write("b.json", "X.safetensors", "o/b");
-    let (_, err) = fixture.run(2, &["lock", "import", "a.json", "b.json"]);
+    let err = fixture.run(2, &["lock", "import", "a.json", "b.json"]).err;
     has(&err, &["in an import with `--path-of hf:o/b@main/vae/x.safetensors=FOLDER/NAME`"]);
     let option = "hf:o/b@main/vae/x.safetensors=vae/y.safetensors";
     fixture.run(0, &["lock", "import", "a.json", "b.json", "--path-of", option]);
@@ -309,7 +307,7 @@ fn many(count: u64) -> (Fixture, Vec<String>, String) {
 fn many_files_are_asked_for_at_the_same_time() {
     let (fixture, names) = slow(40);
     let began = Instant::now();
-    let (out, err) = fixture.run(0, &["lock", "import", "list"]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "import", "list"]);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?}");
     // In the order of the list, and each repository's listing once.
@@ -330,7 +328,7 @@ fn a_terminal_shows_how_many_files_were_asked_for() {
     // A terminal without programs gives an error after the last byte.
     let mut seen = Vec::new();
     let _ = user.read_to_end(&mut seen);
-    assert_eq!(running.end().code, Some(0));
+    running.end().exits(0);
     let seen = String::from_utf8(seen).unwrap();
     has(&seen, &[" of 80 files", "asked "]);
     assert!(seen.ends_with("\r\u{1b}[2K") && !seen.contains('\n'), "{seen:?}");
@@ -345,7 +343,7 @@ fn one_wait_that_a_host_asks_for_is_kept_by_all_and_said_once() {
         fixture.site.inject(&path, limited.clone().when(When::First(1)));
     }
     let began = Instant::now();
-    let (_, err) = fixture.run(0, &["lock", "import", "list"]);
+    let err = fixture.run(0, &["lock", "import", "list"]).err;
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!(err.matches("asks to wait").count(), 1, "{err}");
 }
@@ -360,11 +358,11 @@ fn models_without_a_url_are_counted_and_the_result_comes_last() {
         nodes.push(serde_json::json!({"id": at + 10, "type": "L", "widgets_values": [format!("{at}.pth")]}));
     }
     std::fs::write(fixture.path("w.json"), workflow.to_string()).unwrap();
-    let (out, err) = fixture.run(0, &["lock", "import", "w.json"]);
+    let Ended { out, err, .. } = fixture.run(0, &["lock", "import", "w.json"]);
     has(&err, &["30 models", "0.pth", "more", "--verbose"]);
     assert!(err.lines().count() < 8, "{err}");
     assert!(out.lines().last().unwrap().ends_with("models.lock: 1 entry added, 3 kB"), "{out}");
-    let (_, err) = fixture.run(0, &["lock", "import", "w.json", "--verbose"]);
+    let err = fixture.run(0, &["lock", "import", "w.json", "--verbose"]).err;
     let named: HashSet<&str> = err.lines().filter_map(|line| line.split(": ").last()).collect();
     assert!((0..30).all(|at| named.contains(format!("{at}.pth").as_str())), "{err}");
 }

@@ -1,11 +1,6 @@
 //! Several addresses of one file at the same time.
 
-use std::time::Duration;
-
-use provision_core::event::Event;
-use provision_testbed::{BlockingOrigin, Content, Fault, Shape};
-
-use crate::fixture::{Fixture, start_origin};
+use crate::prelude::*;
 
 const SIZE: u64 = 48 << 20;
 
@@ -53,7 +48,7 @@ fn one_source_asks_one_source() {
 }
 
 #[test]
-fn fault_128_wrong_bytes_beside_right_ones_are_read_again_from_one() {
+fn fault_128_wrong_bytes_beside_right_ones_are_read_again() {
     let (fixture, mirror, _) = mirrored(3 << 20, 3 << 20);
     mirror.put("/x", Content::generated(2, SIZE));
     let report = fixture.fetch_all();
@@ -83,7 +78,7 @@ fn fault_129_a_mirror_that_dies_loses_its_work_to_the_other() {
     let (fixture, mirror, _) = mirrored(3 << 20, 3 << 20);
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch_all());
-        mirror.wait_for(crate::fixture::PATIENCE, |counters| counters.body_bytes_sent > 2 << 20).unwrap();
+        mirror.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 2 << 20).unwrap();
         mirror.stop();
         run.join().unwrap()
     });

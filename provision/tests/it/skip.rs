@@ -21,6 +21,26 @@ pub(crate) fn needs_root() -> bool {
     needs("root", rustix::process::geteuid().is_root())
 }
 
+/// `value`, such as a test's fixture, if the test runs as root.
+pub(crate) fn with_root<T>(value: T) -> Option<T> {
+    needs_root().then_some(value)
+}
+
+/// `value` if strace is there.
+pub(crate) fn with_strace<T>(value: T) -> Option<T> {
+    needs_tool("strace", "-V").then_some(value)
+}
+
+/// `value` if the program can run as the user `nobody`.
+pub(crate) fn with_nobody<T>(value: T) -> Option<T> {
+    (needs_root() && needs_tool("setpriv", "--version")).then_some(value)
+}
+
+/// `value` if the test may mount file systems.
+pub(crate) fn with_mount<T>(value: T) -> Option<T> {
+    (needs_root() && needs_tool("mount", "--version")).then_some(value)
+}
+
 /// An installed program; with the argument `version` it prints its version and ends.
 pub(crate) fn needs_tool(tool: &str, version: &str) -> bool {
     let found = Command::new(tool).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();

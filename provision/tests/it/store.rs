@@ -2,13 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
 
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run, start, wait_until};
+use crate::prelude::*;
 use crate::store_server::{Reply, Repository, Request, Server, file, reply};
 
 /// Two parts of an upload, and a bit.
@@ -23,12 +19,11 @@ fn fixture_of(size: u64) -> (Fixture, Vec<u8>) {
     let mut fixture = Fixture::in_memory();
     let content = Content::generated(7, size);
     fixture.model("a", &content, &["https://models.example/a".to_owned()]);
-    std::fs::create_dir_all(fixture.destination()).unwrap();
-    std::fs::write(fixture.path("a"), content.to_vec()).unwrap();
+    write(fixture.path("a"), content.to_vec());
     (fixture, content.to_vec())
 }
 
-fn command(fixture: &Fixture, what: &str, to: &str) -> std::process::Command {
+fn command(fixture: &Fixture, what: &str, to: &str) -> Command {
     let mut command = program(fixture);
     command.args(["store", what, "--to", to, "--retries", "2", "--lock"]).arg(fixture.write_lock());
     command.arg("--dest").arg(fixture.destination());
@@ -61,15 +56,13 @@ fn registry(
 fn a_push_fills_a_registry_once() {
     let (fixture, bytes) = fixture();
     let (server, content, to) = registry(|_, _| None);
-    assert_eq!(run(&mut command(&fixture, "check", &to)).code, Some(9));
-    let ended = push(&fixture, &to);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut command(&fixture, "check", &to)).exits(9);
+    push(&fixture, &to).exits(0);
     assert!(content.lock().unwrap().blobs.values().any(|blob| *blob == bytes));
     let sent = server.bytes("");
     let again = push(&fixture, &to);
     assert_eq!((again.code, server.bytes("")), (Some(0), sent), "{}", again.err);
-    let checked = run(command(&fixture, "check", &to).arg("--full"));
-    assert_eq!(checked.code, Some(0), "{}", checked.err);
+    run(command(&fixture, "check", &to).arg("--full")).exits(0);
     // The tag follows from the set, and the first set's stays.
     content.lock().unwrap().manifests.insert("other".to_owned(), Vec::new());
     let tags: Vec<String> = content.lock().unwrap().manifests.keys().cloned().collect();
@@ -97,8 +90,7 @@ fn fault_138_a_killed_push_goes_on_where_it_was() {
     drop(process);
     killed.send(()).unwrap();
     let before = server.bytes("PATCH");
-    let ended = push(&fixture, &to);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended = push(&fixture, &to).exits(0);
     assert_eq!(server.bytes("PATCH") - before, SIZE - (8 << 20), "{}", ended.err);
     assert_eq!(server.count("POST"), 2, "one for the file, one for the config");
 }
@@ -119,7 +111,7 @@ fn fault_139_an_upload_that_is_lost_is_sent_again_once() {
             None
         });
         let ended = push(&fixture, &to);
-        assert!(ended.err.contains("lost the upload"), "{}", ended.err);
+        ended.err_has(&["lost the upload"]);
         assert_eq!(ended.code, Some(if losses == 1 { 0 } else { 4 }), "{}", ended.err);
     }
 }
@@ -150,8 +142,7 @@ fn fault_140_the_login_of_a_registry_goes_to_no_other_host() {
             ..Reply::default()
         })
     });
-    let ended = push(&fixture, &to);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    push(&fixture, &to).exits(0);
     assert!(logins.load(Ordering::SeqCst) > 0, "the registry itself gets it");
     let taken = taken.lock().unwrap();
     assert!(taken.0 == bytes, "{} bytes", taken.0.len());
@@ -170,8 +161,7 @@ fn fault_141_a_blob_without_bytes_is_missing_and_sent_again() {
     });
     let sha256 = fixture.lock().models()[0].sha256;
     content.lock().unwrap().blobs.insert(format!("blobs/sha256:{sha256}"), Vec::new());
-    let checked = run(&mut command(&fixture, "check", &to));
-    assert_eq!(checked.code, Some(9), "{}", checked.err);
+    run(&mut command(&fixture, "check", &to)).exits(9);
     assert_eq!(push(&fixture, &to).code, Some(0));
     assert_eq!(server.bytes("PATCH"), SIZE);
 }
@@ -244,9 +234,7 @@ fn bucket(bucket: Bucket) -> (Server, Arc<Mutex<Bucket>>, String) {
 fn fault_142_an_error_behind_a_200_is_a_failure() {
     let (fixture, bytes) = fixture();
     let (server, content, to) = bucket(Bucket { is_failing: true, ..Bucket::default() });
-    let ended = push(&fixture, &to);
-    assert_eq!(ended.code, Some(4), "{}", ended.err);
-    assert!(ended.err.contains("InternalError"), "{}", ended.err);
+    push(&fixture, &to).exits(4).err_has(&["InternalError"]);
     content.lock().unwrap().is_failing = false;
     assert_eq!(push(&fixture, &to).code, Some(0));
     assert!(content.lock().unwrap().object.as_ref() == Some(&bytes));
@@ -259,9 +247,7 @@ fn fault_142_an_error_behind_a_200_is_a_failure() {
 fn fault_143_a_bucket_that_lost_an_upload_gets_it_again() {
     let (fixture, bytes) = fixture();
     let (_server, content, to) = bucket(Bucket { losses: 1, ..Bucket::default() });
-    let ended = push(&fixture, &to);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("lost the upload"), "{}", ended.err);
+    push(&fixture, &to).exits(0).err_has(&["lost the upload"]);
     assert!(content.lock().unwrap().object.as_ref() == Some(&bytes));
 }
 
@@ -278,7 +264,7 @@ fn fault_144_a_wrong_file_never_arrives_whole() {
     });
     let ended = push(&fixture, &format!("http://127.0.0.1:{}/{{sha256}}", server.port));
     assert_eq!((ended.code, whole.load(Ordering::SeqCst)), (Some(5), 0), "{}", ended.err);
-    assert!(ended.err.contains("provision fetch"), "{}", ended.err);
+    ended.err_has(&["provision fetch"]);
     let (server, _, to) = registry(|_, _| None);
     assert_eq!((push(&fixture, &to).code, server.count("PUT")), (Some(5), 0));
     assert_eq!(server.count("DELETE"), 1, "the upload is given up");
@@ -308,10 +294,8 @@ fn assert_repaired(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static, t
     killed.send(()).unwrap();
     bytes[5] ^= 1;
     std::fs::write(fixture.path("a"), &bytes).unwrap();
-    let ended = push(&fixture, &to);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    let checked = run(command(&fixture, "check", &to).arg("--full"));
-    assert_eq!(checked.code, Some(0), "{}", checked.err);
+    let ended = push(&fixture, &to).exits(0);
+    run(command(&fixture, "check", &to).arg("--full")).exits(0);
     (server, ended)
 }
 
@@ -325,7 +309,7 @@ fn parts_of_a_file_that_was_wrong_do_not_count() {
     let repository = Mutex::new(Repository::default());
     let answer = move |request: &Request| repository.lock().unwrap().answer(request);
     let (_server, ended) = assert_repaired(answer, "oci://127.0.0.1:PORT/r");
-    assert!(ended.err.contains("other bytes of it"), "{}", ended.err);
+    ended.err_has(&["other bytes of it"]);
 }
 
 #[test]
@@ -351,7 +335,7 @@ fn parts_of_a_file_are_sent_side_by_side() {
     let to = format!("s3://b/p?endpoint=http://127.0.0.1:{}&region=us-east-1", server.port);
     let ended = push(&fixture, &to);
     assert_eq!((ended.code, server.bytes("PUT")), (Some(0), bytes.len() as u64), "{}", ended.err);
-    assert_eq!(run(command(&fixture, "check", &to).arg("--full")).code, Some(0));
+    run(command(&fixture, "check", &to).arg("--full")).exits(0);
 }
 
 /// The parts of an interrupted upload cannot be listed: it is given up, and not left to cost money.
@@ -395,8 +379,7 @@ fn fault_178_an_upload_that_cannot_be_listed_is_given_up() {
 fn an_object_of_another_size_is_replaced() {
     let (fixture, bytes) = fixture();
     let (_server, content, to) = bucket(Bucket { object: Some(vec![0; 5]), ..Bucket::default() });
-    let ended = push(&fixture, &to);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    push(&fixture, &to).exits(0);
     assert!(content.lock().unwrap().object.as_ref() == Some(&bytes));
 }
 
@@ -416,10 +399,8 @@ fn the_smallest_files_are_pushed() {
         let (_other, _, bucket) = bucket(Bucket::default());
         for to in [registry, bucket] {
             assert_eq!(run(&mut command(&fixture, "check", &to)).code, Some(9), "{size} {to}");
-            let ended = push(&fixture, &to);
-            assert_eq!(ended.code, Some(0), "{size} {to}: {}", ended.err);
-            let checked = run(command(&fixture, "check", &to).arg("--full"));
-            assert_eq!(checked.code, Some(0), "{size} {to}: {}", checked.err);
+            push(&fixture, &to).row(format!("{size} {to}")).exits(0);
+            run(command(&fixture, "check", &to).arg("--full")).row(format!("{size} {to}")).exits(0);
         }
         assert!(content.lock().unwrap().blobs.values().any(|blob| *blob == bytes));
     }
@@ -448,18 +429,18 @@ fn a_store_that_only_fails_is_left_after_two_files() {
     let server = Server::start(|request| reply(if request.method == "PUT" { 503 } else { 404 }));
     let ended = push(&fixture, &format!("http://127.0.0.1:{}/{{sha256}}", server.port));
     assert_eq!((ended.code, server.count("PUT") % 2), (Some(4), 0), "{}", ended.err);
-    assert!(ended.err.contains("not tried"), "{}", ended.err);
+    ended.err_has(&["not tried"]);
 }
 
 #[test]
 fn fault_145_a_server_without_put_is_named_with_its_setting() {
     let (fixture, _) = fixture();
     let server = Server::start(|request| reply(if request.method == "PUT" { 405 } else { 404 }));
-    let ended = push(&fixture, &format!("http://127.0.0.1:{}/{{sha256}}", server.port));
-    assert_eq!(ended.code, Some(4), "{}", ended.err);
-    assert!(ended.err.contains("dav_methods"), "{}", ended.err);
+    push(&fixture, &format!("http://127.0.0.1:{}/{{sha256}}", server.port))
+        .exits(4)
+        .err_has(&["dav_methods"]);
     std::fs::remove_file(fixture.path("a")).unwrap();
-    let ended = push(&fixture, &format!("http://127.0.0.1:{}/{{sha256}}", server.port));
-    assert_eq!(ended.code, Some(9), "{}", ended.err);
-    assert!(ended.err.contains("provision fetch"), "{}", ended.err);
+    push(&fixture, &format!("http://127.0.0.1:{}/{{sha256}}", server.port))
+        .exits(9)
+        .err_has(&["provision fetch"]);
 }

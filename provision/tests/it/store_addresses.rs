@@ -1,20 +1,13 @@
 //! Stores of the site and of the lock, by their addresses: a web server, a registry, a bucket, a directory.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use provision_core::event::{Event, Outcome};
 use provision_core::redact::Redactor;
 use provision_core::store_address::StoreAddress;
 use provision_http::Secret;
 use provision_http::credential_service::Services;
 use provision_http::s3_config::{CredentialsFuture, CredentialsProvider, S3Credentials};
 use provision_testbed::hosts::oci::Registry;
-use provision_testbed::{BlockingOrigin, Content, Fault, When};
 
-use crate::fixture::{Fixture, start_origin};
-use crate::program::{fetch, run};
-use crate::secrets;
+use crate::prelude::*;
 
 const SIZE: u64 = 3_000_000;
 
@@ -85,7 +78,7 @@ fn a_registry_that_answers_416_at_length_is_left() {
     store.put(&blob, Content::bytes("abc"));
     store.inject(&blob, Fault::Raw(answer.into()));
     fixture.stores = vec![address(&format!("oci://{}/m", store.addr()))];
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     fixture.fetch_all();
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
 }
@@ -97,7 +90,7 @@ struct Keys;
 fn keys() -> S3Credentials {
     S3Credentials {
         access_key: "AKIAEXAMPLE".to_owned(),
-        secret_key: Secret::new(format!("{}-s3", secrets::MARK)),
+        secret_key: Secret::new(format!("{MARK}-s3")),
         session_token: None,
         expires: None,
         source: "AWS_ACCESS_KEY_ID".to_owned(),
@@ -123,8 +116,7 @@ fn fault_134_a_bucket_gets_signatures_and_no_other_host_does() {
     let error = |code: &str, more: &str| Fault::Status {
         code: if more.is_empty() { 403 } else { 400 },
         headers: vec![("Date".to_owned(), "Fri, 24 May 2030 00:00:00 GMT".to_owned())],
-        body: format!("<Error><Code>{code}</Code><Message>{}-s3</Message>{more}</Error>", secrets::MARK)
-            .into(),
+        body: format!("<Error><Code>{code}</Code><Message>{MARK}-s3</Message>{more}</Error>").into(),
     };
     let region = error("AuthorizationHeaderMalformed", "<Region>eu-1</Region>");
     store.inject(&key, region.when(When::Nth(0)));
@@ -164,7 +156,7 @@ fn directory(fixture: &Fixture, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-fn file_address(path: &std::path::Path) -> String {
+fn file_address(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
@@ -218,7 +210,7 @@ fn a_directory_may_be_the_only_source_of_a_lock() {
 }
 
 #[test]
-fn fault_137_a_lock_from_an_address_names_nothing_of_this_machine() {
+fn fault_137_a_remote_lock_names_nothing_of_this_machine() {
     let place = Fixture::new();
     let directory = file_address(&directory(&place, "store", &content().to_vec()));
     let (_, evil) = fixture();
@@ -228,11 +220,9 @@ fn fault_137_a_lock_from_an_address_names_nothing_of_this_machine() {
         fixture.model("vae/x", &content(), &[source]);
         let text = fixture.lock_text();
         fixture.origin.put("/models.lock", Content::bytes(text.clone()));
-        let pin = provision_core::digest::Sha256::of(text.as_bytes()).to_string();
+        let pin = Sha256::of(text.as_bytes()).to_string();
         let url = fixture.origin.url("/models.lock");
-        let ended = run(&mut fetch(&fixture, &["--lock", &url, "--lock-sha256", &pin]));
-        assert_eq!(ended.code, Some(3), "{}", ended.err);
-        assert!(ended.err.contains("--store"), "{}", ended.err);
+        run(&mut fetch(&fixture, &["--lock", &url, "--lock-sha256", &pin])).exits(3).err_has(&["--store"]);
     }
     assert_eq!(requests(&evil), 0, "a host of the lock's choice got a signature");
 }
@@ -240,8 +230,8 @@ fn fault_137_a_lock_from_an_address_names_nothing_of_this_machine() {
 #[test]
 fn fault_133_the_secret_of_a_store_is_never_shown() {
     let (fixture, store) = fixture();
-    let secret = format!("sv=1&sig={}-sas", secrets::MARK);
-    secrets::belongs_to(&store, &format!("{}-sas", secrets::MARK));
+    let secret = format!("sv=1&sig={MARK}-sas");
+    secrets::belongs_to(&store, &format!("{MARK}-sas"));
     let path = format!("/m/{}", content().sha256_hex());
     let body = format!("<Error><Code>No</Code><Message>{secret}</Message></Error>");
     store.inject(&path, Fault::Status { code: 403, headers: Vec::new(), body: body.into() });
@@ -254,13 +244,10 @@ fn fault_133_the_secret_of_a_store_is_never_shown() {
         }
         run(&mut command)
     };
-    let unset = shown(&[], None);
-    assert_eq!(unset.code, Some(2), "{}", unset.err);
-    assert!(unset.err.contains("STORE_SAS"), "{}", unset.err);
+    shown(&[], None).exits(2).err_has(&["STORE_SAS"]);
     assert_eq!(shown(&["--dry-run"], Some(&secret)).code, Some(0));
     let report = fixture.beside("report.json");
-    let ended = shown(&["-v", "--report", report.to_str().unwrap()], Some(&secret));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    shown(&["-v", "--report", report.to_str().unwrap()], Some(&secret)).exits(0);
     assert!(store.requests().iter().any(|request| request.target.contains(&secret)));
     // A complete set opens nothing, so it needs no value.
     assert_eq!(shown(&[], None).code, Some(0));

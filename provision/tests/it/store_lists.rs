@@ -2,15 +2,8 @@
 //! digest.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex};
 
-use provision_core::digest::Sha256;
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run};
+use crate::prelude::*;
 use crate::store_server::{Repository, Server, file, reply};
 
 const LIST: &[u8] = b"the piece list of a file";
@@ -20,8 +13,7 @@ fn fixture() -> Fixture {
     let mut fixture = Fixture::in_memory();
     let content = Content::generated(7, 40_000);
     fixture.model("a", &content, &["https://models.example/a".to_owned()]);
-    std::fs::create_dir_all(fixture.destination()).unwrap();
-    std::fs::write(fixture.path("a"), content.to_vec()).unwrap();
+    write(fixture.path("a"), content.to_vec());
     let lock = fixture.lock_text() + &format!("pieces = \"{}\"\n", digest());
     std::fs::write(fixture.beside("models.lock"), lock).unwrap();
     std::fs::create_dir(fixture.beside("models.pieces")).unwrap();
@@ -45,14 +37,11 @@ fn command(fixture: &Fixture, what: &str, to: &str) -> Command {
 }
 
 fn push(fixture: &Fixture, to: &str) -> Ended {
-    let ended = run(command(fixture, "push", to).arg("--cache").arg(fixture.beside("cache")));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    ended
+    run(command(fixture, "push", to).arg("--cache").arg(fixture.beside("cache"))).exits(0)
 }
 
 fn check(fixture: &Fixture, to: &str) -> String {
-    let ended = run(&mut command(fixture, "check", to));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended = run(&mut command(fixture, "check", to)).exits(0);
     ended.out
 }
 
@@ -61,12 +50,10 @@ fn a_directory_gets_lists_by_their_digest() {
     let fixture = fixture();
     let store = fixture.beside("store");
     let to = format!("file://{}", store.to_str().unwrap());
-    let ended = push(&fixture, &to);
-    assert!(ended.err.contains("with 1 piece list;"), "{}", ended.err);
+    push(&fixture, &to).err_has(&["with 1 piece list;"]);
     assert_eq!(std::fs::read(store.join(digest())).unwrap(), LIST);
     assert!(check(&fixture, &to).contains("1 of 1 piece list"));
-    let json = run(command(&fixture, "check", &to).arg("--json"));
-    assert!(json.out.contains(r#""pieces": "there""#), "{}", json.out);
+    run(command(&fixture, "check", &to).arg("--json")).out_has(&[r#""pieces": "there""#]);
     // The list of a destination whose lock came from an address.
     std::fs::remove_file(store.join(digest())).unwrap();
     std::fs::create_dir(fixture.destination().join(".provision.pieces")).unwrap();
@@ -85,12 +72,7 @@ fn fault_177_a_store_without_a_list_has_its_files_all_the_same() {
         if let Some(bytes) = other {
             std::fs::write(list(&fixture), bytes).unwrap();
         }
-        let ended = push(&fixture, &to);
-        assert!(
-            ended.err.contains("its piece list is neither on this machine nor at the store"),
-            "{}",
-            ended.err
-        );
+        push(&fixture, &to).err_has(&["its piece list is neither on this machine nor at the store"]);
         assert!(!store.join(digest()).exists());
         let checked = check(&fixture, &to);
         assert!(
@@ -111,7 +93,6 @@ fn fault_177_a_store_without_a_list_has_its_files_all_the_same() {
 
 #[test]
 fn a_bad_directory_of_lists_fails_no_push() {
-    use std::os::unix::fs::PermissionsExt as _;
     type Case<'c> = (&'c dyn Fn(&Path), &'c str);
     let is_no_file = |directory: &Path| {
         std::fs::create_dir_all(directory.join(digest())).unwrap();
@@ -119,7 +100,7 @@ fn a_bad_directory_of_lists_fails_no_push() {
     };
     let is_closed = |directory: &Path| {
         std::fs::create_dir(directory).unwrap();
-        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o000)).unwrap();
+        chmod(directory, 0o000);
     };
     let is_file = |directory: &Path| std::fs::write(directory, "no directory").unwrap();
     let cases: [Case<'_>; 3] = [
@@ -134,11 +115,11 @@ fn a_bad_directory_of_lists_fails_no_push() {
         make(&directory);
         let is_root = why.starts_with("Permission") && directory.read_dir().is_ok();
         let ended = push(&fixture, &format!("file://{}", fixture.beside("store").display()));
-        assert!(ended.err.contains("1 pushed"), "{}", ended.err);
+        ended.err_has(&["1 pushed"]);
         let is_said = |line: &str| line.contains("its piece list") && (is_root || line.contains(why));
         assert!(ended.err.lines().any(is_said), "{why}: {}", ended.err);
         if why.starts_with("Permission") {
-            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+            chmod(directory, 0o755);
         }
     }
 }

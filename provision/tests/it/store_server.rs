@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 
-use provision_core::digest::Sha256;
+use crate::prelude::*;
 
 /// A request with its whole body.
 pub(crate) struct Request {

@@ -1,22 +1,10 @@
 //! Stores before the lock's addresses: what they have, miss and get wrong.
 
-use std::time::Duration;
-
-use provision_core::event::{Event, Outcome};
-use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
-use provision_testbed::{BlockingOrigin, Content, Fault, Shape};
 
-use crate::fixture::{Fixture, start_origin};
+use crate::prelude::*;
 
 const SIZE: u64 = 48 << 20;
-
-fn warnings(fixture: &Fixture) -> Vec<String> {
-    fixture.events.filter_map(|event| match event {
-        Event::Warning { message } => Some(message.clone()),
-        _ => None,
-    })
-}
 
 /// Files at the origin, and at a store on `127.0.0.3`, where `/SHA256` has them.
 struct Stored {
@@ -47,7 +35,7 @@ fn path(content: &Content) -> String {
 fn a_full_store_leaves_the_origin_alone() {
     let Stored { fixture, store: _running } = stored(3, 6 << 20);
     let report = fixture.fetch_all();
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
     assert!(report.files.iter().all(|file| file.sources[0].fetched == 6 << 20));
 }
 
@@ -59,7 +47,7 @@ fn fault_130_a_store_that_misses_files_costs_one_request_each() {
     assert_eq!(store.counters().path(&path(&Content::generated(0, 6 << 20))).requests, 1);
     assert!(fixture.origin.counters().path("/f0").requests > 0);
     assert_eq!(fixture.origin.counters().path("/f1").requests, 0);
-    assert!(warnings(&fixture).is_empty(), "{:?}", warnings(&fixture));
+    assert!(fixture.warnings().is_empty(), "{:?}", fixture.warnings());
 }
 
 #[test]
@@ -74,7 +62,7 @@ fn fault_131_a_store_that_is_silent_or_down_is_left_for_the_run() {
         }
         let report = fixture.fetch_all();
         assert!(report.elapsed < Duration::from_secs(5), "{:?}", report.elapsed);
-        assert_eq!(warnings(&fixture).len(), 1, "{:?}", warnings(&fixture));
+        assert_eq!(fixture.warnings().len(), 1, "{:?}", fixture.warnings());
     }
 }
 
@@ -83,8 +71,8 @@ fn fault_132_a_store_with_wrong_bytes_is_out_and_said_once() {
     let Stored { fixture, store } = stored(3, 6 << 20);
     (0..3).for_each(|n| store.put(&path(&Content::generated(n, 6 << 20)), Content::generated(9, 6 << 20)));
     fixture.fetch_all();
-    assert_eq!(warnings(&fixture).len(), 1, "{:?}", warnings(&fixture));
-    assert!(warnings(&fixture)[0].contains("127.0.0.3"));
+    assert_eq!(fixture.warnings().len(), 1, "{:?}", fixture.warnings());
+    assert!(fixture.warnings()[0].contains("127.0.0.3"));
 }
 
 #[test]
@@ -95,7 +83,7 @@ fn a_store_that_refuses_the_login_is_not_asked_for_each_file() {
         fixture.config.transfer.store_only = store_only;
         let report = fixture.fetch().unwrap();
         assert!(store.counters().requests < 20, "{}", store.counters().requests);
-        assert_eq!(warnings(&fixture).len(), 1, "{:?}", warnings(&fixture));
+        assert_eq!(fixture.warnings().len(), 1, "{:?}", fixture.warnings());
         let failed: Vec<_> = report.files.iter().filter_map(|file| file.result.as_ref().err()).collect();
         assert_eq!(failed.len(), if store_only { 40 } else { 0 });
         assert_eq!(failed.iter().any(|error| error.is_refusal()), store_only, "exit code 6");
@@ -122,7 +110,7 @@ fn two_stores_are_used_side_by_side_and_the_origin_is_not() {
     }
     fixture.stores.push(address(&other));
     let report = fixture.fetch_all();
-    assert_eq!((report.files[0].sources.len(), fixture.origin.counters().requests), (2, 0));
+    assert_eq!((report.files[0].sources.len(), fixture.requests()), (2, 0));
 }
 
 #[test]
@@ -138,9 +126,9 @@ fn of_two_stores_the_one_with_wrong_bytes_is_out() {
             store.shape(Shape::rate(3 << 20));
         }
         fixture.fetch_all();
-        let said = warnings(&fixture);
+        let said = fixture.warnings();
         assert!(said.len() == 1 && said[0].contains(["127.0.0.3", "127.0.0.4"][wrong]), "{said:?}");
-        assert_eq!(fixture.origin.counters().requests, 0, "the right store had it");
+        assert_eq!(fixture.requests(), 0, "the right store had it");
     }
 }
 
@@ -155,9 +143,9 @@ fn of_two_stores_at_one_host_only_the_wrong_one_is_out() {
         store.put(&format!("/right{}", path(&content)), content);
     }
     fixture.fetch_all();
-    let said = warnings(&fixture);
+    let said = fixture.warnings();
     assert!(said.len() == 1 && said[0].contains("/wrong/"), "{said:?}");
-    assert_eq!(fixture.origin.counters().requests, 0, "the other store has them");
+    assert_eq!(fixture.requests(), 0, "the other store has them");
 }
 
 #[test]
@@ -165,13 +153,11 @@ fn store_only_names_the_store_that_misses_and_the_way_out() {
     let Stored { mut fixture, store } = stored(1, 6 << 20);
     store.inject(&path(&Content::generated(0, 6 << 20)), Fault::status(404));
     fixture.config.transfer.store_only = true;
-    let error = fixture.fetch_refused().to_string();
-    assert!(error.contains("127.0.0.3") && error.contains("provision store push"), "{error}");
+    let error = fixture.fetch_refused_with(&["127.0.0.3", "provision store push"]).to_string();
     assert!(!error.contains("URL in the lock"), "its address is not in the lock: {error}");
     fixture.stores.clear();
-    let error = fixture.fetch_refused().to_string();
-    assert!(error.contains("no store has it"), "{error}");
-    assert_eq!(fixture.origin.counters().requests, 0);
+    fixture.fetch_refused_with(&["no store has it"]);
+    assert_eq!(fixture.requests(), 0);
 }
 
 #[test]

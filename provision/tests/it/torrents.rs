@@ -1,13 +1,10 @@
 //! `provision lock torrent`: from installed files to torrents that every client reads.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
 
 use provision_core::torrent::InfoHash;
-use provision_testbed::Content;
 
-use crate::fixture::Fixture;
-use crate::program::{Ended, fetch, program, run};
+use crate::prelude::*;
 
 fn lock_torrent(fixture: &Fixture, arguments: &[&str]) -> Command {
     let mut command = program(fixture);
@@ -22,8 +19,7 @@ fn installed() -> Fixture {
     let (a, b) = (Content::generated(1, 700_001), Content::generated(2, 3));
     fixture.file("loras/a.bin", &a).file("vae/b.bin", &b);
     for (path, content) in [("loras/a.bin", a), ("vae/b.bin", b)] {
-        std::fs::create_dir_all(fixture.path(path).parent().unwrap()).unwrap();
-        std::fs::write(fixture.path(path), content.to_vec()).unwrap();
+        write(fixture.path(path), content.to_vec());
     }
     fixture
 }
@@ -50,8 +46,7 @@ fn has(bytes: &[u8], text: &str) -> bool {
 #[test]
 fn torrents_are_written_once_and_name_their_info_hash() {
     let fixture = installed();
-    let Ended { code, out, err } = run(&mut lock_torrent(&fixture, &[]));
-    assert_eq!(code, Some(0), "{err}");
+    let Ended { out, .. } = run(&mut lock_torrent(&fixture, &[])).exits(0);
     let [a, b] = [("a.bin", Content::generated(1, 700_001)), ("b.bin", Content::generated(2, 3))]
         .map(|(name, content)| torrent_name(name, &content));
     assert_eq!(names(&fixture), [a.clone(), b.clone()]);
@@ -72,8 +67,7 @@ fn torrents_are_written_once_and_name_their_info_hash() {
     assert_eq!(inode(), before);
     // A web seed and a tracker are no part of the info hash.
     let more = ["a.bin", "--web-seed", "https://h.example/m", "--tracker", "http://t.example/announce"];
-    let seeded = run(&mut lock_torrent(&fixture, &["loras/*", more[1], more[2], more[3], more[4]]));
-    assert_eq!(seeded.code, Some(0), "{}", seeded.err);
+    run(&mut lock_torrent(&fixture, &["loras/*", more[1], more[2], more[3], more[4]])).exits(0);
     let now = read(&fixture, &a);
     assert!(has(&now, "d8:announce25:http://t.example/announce10:"));
     assert!(has(&now, "8:url-listl31:https://h.example/m/loras/a.binee"));
@@ -84,8 +78,7 @@ fn torrents_are_written_once_and_name_their_info_hash() {
 fn a_base_for_all_files_gives_a_torrent_of_the_set() {
     let fixture = installed();
     let seeds = ["--web-seed", "https://h.example/team/models/", "--web-seed", "http://i.example/models"];
-    let ended = run(&mut lock_torrent(&fixture, &seeds));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut lock_torrent(&fixture, &seeds)).exits(0);
     let set = read(&fixture, "models.torrent");
     assert!(has(
         &set,
@@ -96,36 +89,36 @@ fn a_base_for_all_files_gives_a_torrent_of_the_set() {
     std::fs::remove_file(fixture.beside("torrents/models.torrent")).unwrap();
     let ended = run(&mut lock_torrent(&fixture, &apart));
     assert_eq!((ended.code, names(&fixture).len()), (Some(0), 2));
-    assert!(ended.err.contains("no torrent of the set is made"), "{}", ended.err);
+    ended.err_has(&["no torrent of the set is made"]);
 }
 
 #[test]
 fn fault_150_no_secret_and_no_other_bytes_reach_a_torrent() {
     let fixture = installed();
     // The lock's addresses are signed.
-    let ended = run(&mut lock_torrent(&fixture, &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("is no web seed of vae/b.bin: its query may be a secret"), "{}", ended.err);
+    run(&mut lock_torrent(&fixture, &[]))
+        .exits(0)
+        .err_has(&["is no web seed of vae/b.bin: its query may be a secret"]);
     assert!(names(&fixture).iter().all(|name| !has(&read(&fixture, name), "url-list")));
-    let signed = run(&mut lock_torrent(&fixture, &["--web-seed", "https://h.example/x?sig=secret"]));
-    assert_eq!(signed.code, Some(2));
-    assert!(!signed.err.contains("sig="), "{}", signed.err);
+    run(&mut lock_torrent(&fixture, &["--web-seed", "https://h.example/x?sig=secret"]))
+        .exits(2)
+        .err_lacks(&["sig="]);
     // A file with other bytes, and one that is not there.
     std::fs::remove_dir_all(fixture.beside("torrents")).unwrap();
     std::fs::write(fixture.path("vae/b.bin"), "abc").unwrap();
     let ended = run(&mut lock_torrent(&fixture, &["--web-seed", "https://h.example/models/"]));
     assert_eq!((ended.code, names(&fixture).len()), (Some(5), 1));
-    assert!(ended.err.contains("vae/b.bin: has SHA-256"), "{}", ended.err);
+    ended.err_has(&["vae/b.bin: has SHA-256"]);
     std::fs::remove_file(fixture.path("vae/b.bin")).unwrap();
-    let ended = run(&mut lock_torrent(&fixture, &["vae/b.bin"]));
-    assert_eq!(ended.code, Some(5));
-    assert!(ended.err.contains("vae/b.bin: missing; run `fetch`, then this again"), "{}", ended.err);
+    run(&mut lock_torrent(&fixture, &["vae/b.bin"]))
+        .exits(5)
+        .err_has(&["vae/b.bin: missing; run `fetch`, then this again"]);
 }
 
 #[test]
 fn a_client_that_serves_files_is_a_store_by_info_hash() {
     let fixture = installed();
-    assert_eq!(run(&mut lock_torrent(&fixture, &[])).code, Some(0));
+    run(&mut lock_torrent(&fixture, &[])).exits(0);
     let a = Content::generated(1, 700_001);
     let infohash = InfoHash::of(&read(&fixture, &torrent_name("a.bin", &a))).unwrap();
     fixture.origin.put(&format!("/torrents/{infohash}/stream/0"), a);
@@ -134,12 +127,10 @@ fn a_client_that_serves_files_is_a_store_by_info_hash() {
         .unwrap();
     std::fs::remove_dir_all(fixture.destination()).unwrap();
     let store = fixture.origin.url("") + "/torrents/{infohash}/stream/0";
-    let ended = run(&mut fetch(&fixture, &["--store", &store]));
-    assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("give --torrents"), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--store", &store])).exits(2).err_has(&["give --torrents"]);
     let torrents = fixture.beside("torrents");
-    let ended = run(&mut fetch(&fixture, &["--store", &store, "--torrents", torrents.to_str().unwrap()]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended =
+        run(&mut fetch(&fixture, &["--store", &store, "--torrents", torrents.to_str().unwrap()])).exits(0);
     fixture.assert_installed();
     let counters = fixture.origin.counters();
     assert_eq!(counters.path("/loras/a.bin").requests, 0, "{}", ended.err);

@@ -4,15 +4,9 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use provision_core::digest::Sha256;
-use provision_core::event::{Event, Outcome};
-use provision_core::piece_list::MAX_PIECE;
 use provision_engine::fetch::{Baked, BakedMode, Report};
-use provision_testbed::{Content, Shape};
-use rustix::process::Signal;
 
-use crate::fixture::Fixture;
-use crate::program::{fetch, run, signal, start};
+use crate::prelude::*;
 
 /// A tensor: a seed and a length in bytes.
 type Tensor = (u64, u64);
@@ -81,11 +75,11 @@ fn update(old: Files<'_>, new: Files<'_>) -> u64 {
         .filter(|tensor| before.contains(tensor))
         .map(|(_, len)| len)
         .sum();
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     let report = fixture.fetch().unwrap();
     assert!(report.is_complete(), "{:?}", report.files);
     assert_right(&fixture, new);
-    let (sent, reused) = (fixture.origin.counters().body_bytes_sent - sent, reused(&report));
+    let (sent, reused) = (fixture.sent() - sent, reused(&report));
     assert!(reused * 10 >= equal * 9, "{reused} of {equal} bytes of equal tensors are reused");
     assert_eq!(sent + reused, size, "bytes are fetched that are here");
     let here: u64 = report.plan.iter().map(|file| file.here).sum();
@@ -130,31 +124,30 @@ fn update_without_the_old_list(fixture: &mut Fixture, mut tensors: Vec<Tensor>) 
     std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
     tensors[3].0 = 77;
     serve(fixture, &[("m", tensors.clone(), 0)]);
-    let sent = fixture.origin.counters().body_bytes_sent;
-    let ended = run(&mut fetch(fixture, &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let sent = fixture.sent();
+    run(&mut fetch(fixture, &[])).exits(0);
     assert_right(fixture, &[("m", tensors, 0)]);
-    fixture.origin.counters().body_bytes_sent - sent
+    fixture.sent() - sent
 }
 
 #[test]
-fn the_lists_of_a_set_that_the_marker_covers_are_kept_for_its_next_version() {
+fn lists_of_a_covered_set_are_kept_for_its_next_version() {
     let tensors: Vec<Tensor> = (1..11).map(|n| (n, 1_000_000)).collect();
     let without_list = || {
         let mut fixture = Fixture::in_memory();
         fixture.file("m", &safetensors(&tensors, 0));
-        assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+        run(&mut fetch(&fixture, &[])).exits(0);
         fixture
     };
     let up_to_date = |fixture: &Fixture, arguments: &[&str]| {
-        let (requests, ended) = (fixture.origin.counters().requests, run(&mut fetch(fixture, arguments)));
+        let (requests, ended) = (fixture.requests(), run(&mut fetch(fixture, arguments)));
         assert!(ended.code == Some(0) && ended.err.contains("nothing to do: marker"), "{}", ended.err);
-        assert_eq!(fixture.origin.counters().requests, requests);
+        assert_eq!(fixture.requests(), requests);
     };
     // Installed with its list, then a start that changes nothing.
     let mut fixture = Fixture::in_memory();
     serve(&mut fixture, &[("m", tensors.clone(), 0)]);
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    run(&mut fetch(&fixture, &[])).exits(0);
     up_to_date(&fixture, &[]);
     assert!(update_without_the_old_list(&mut fixture, tensors.clone()) < 1_010_000);
     // The lock gets its first list when the file is there, as after `lock pieces`.
@@ -173,33 +166,30 @@ fn the_lists_of_a_set_that_the_marker_covers_are_kept_for_its_next_version() {
     let mut fixture = Fixture::in_memory();
     serve(&mut fixture, &[("m", tensors.clone(), 0)]);
     std::fs::rename(fixture.beside("models.pieces"), fixture.beside("forgotten")).unwrap();
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    run(&mut fetch(&fixture, &[])).exits(0);
     std::fs::rename(fixture.beside("forgotten"), fixture.beside("models.pieces")).unwrap();
     up_to_date(&fixture, &[]);
     assert!(update_without_the_old_list(&mut fixture, tensors) < 1_010_000);
 }
 
 #[test]
-fn an_older_image_gives_an_empty_volume_the_equal_pieces_of_a_newer_lock() {
+fn an_older_image_gives_an_empty_volume_its_equal_pieces() {
     let tensors: Vec<Tensor> = (1..11).map(|n| (n, 1_000_000)).collect();
     // Lists that the image has beside its own lock, and those that a fetch kept in the baked directory.
     for lists in ["image/models.pieces", "image/models/.provision.pieces"] {
         let mut fixture = Fixture::in_memory();
         serve(&mut fixture, &[("m", tensors.clone(), 0)]);
-        std::fs::create_dir_all(fixture.beside("image/models")).unwrap();
-        std::fs::write(fixture.beside("image/models/m"), safetensors(&tensors, 0).to_vec()).unwrap();
+        write(fixture.beside("image/models/m"), safetensors(&tensors, 0).to_vec());
         std::fs::rename(fixture.beside("models.pieces"), fixture.beside(lists)).unwrap();
         let mut newer = tensors.clone();
         newer[3].0 = 77;
         serve(&mut fixture, &[("m", newer.clone(), 500)]);
-        let mut ensure = crate::program::program(&fixture);
-        ensure.arg("ensure").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
+        let mut ensure = verb(&fixture, "ensure", &[]);
         ensure.arg("--baked").arg(fixture.beside("image/models"));
         ensure.arg("--baked-pieces").arg(fixture.beside("image/models.pieces"));
-        let ended = run(&mut ensure);
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        run(&mut ensure).exits(0);
         assert_right(&fixture, &[("m", newer, 500)]);
-        let sent = fixture.origin.counters().body_bytes_sent;
+        let sent = fixture.sent();
         assert!(sent < 1_010_000, "{lists}: {sent} bytes sent");
     }
 }
@@ -213,7 +203,7 @@ fn another_precision_and_an_unrelated_file_are_fetched_whole() {
 }
 
 #[test]
-fn another_models_tensors_count_and_those_of_the_cache_and_of_baked_files() {
+fn tensors_of_other_models_cache_and_baked_files_count() {
     let [old, new] = [0, 1000].map(|metadata| safetensors(&forty(), metadata));
     for place in ["elsewhere", "cache", "baked"] {
         let mut fixture = Fixture::in_memory();
@@ -234,10 +224,10 @@ fn another_models_tensors_count_and_those_of_the_cache_and_of_baked_files() {
         } else if place == "cache" {
             std::fs::remove_dir_all(fixture.destination()).unwrap();
         }
-        let sent = fixture.origin.counters().body_bytes_sent;
+        let sent = fixture.sent();
         fixture.file_with_list("m", &new);
         let report = fixture.fetch_all();
-        let sent = fixture.origin.counters().body_bytes_sent - sent;
+        let sent = fixture.sent() - sent;
         assert!(sent < 20_000 && reused(&report) + sent == new.size(), "{place}: {sent} bytes sent");
     }
 }
@@ -254,9 +244,9 @@ pub(crate) fn plain() -> (Fixture, Content) {
 /// Puts `bytes` into the place of the file, fetches, and returns the bytes that were sent.
 fn repair(fixture: &Fixture, bytes: &[u8]) -> (u64, Report) {
     std::fs::write(fixture.path("m"), bytes).unwrap();
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     let report = fixture.fetch_all();
-    (fixture.origin.counters().body_bytes_sent - sent, report)
+    (fixture.sent() - sent, report)
 }
 
 #[test]
@@ -277,7 +267,7 @@ fn fault_169_a_link_is_replaced_and_not_written_through() {
     std::fs::write(fixture.beside("baked"), &wrong).unwrap();
     std::os::unix::fs::symlink(fixture.beside("baked"), fixture.path("m")).unwrap();
     let report = fixture.fetch_all();
-    assert_eq!(fixture.origin.counters().body_bytes_sent, MAX_PIECE);
+    assert_eq!(fixture.sent(), MAX_PIECE);
     assert_eq!(reused(&report), SIZE - MAX_PIECE);
     assert!(std::fs::read(fixture.beside("baked")).unwrap() == wrong);
     assert!(!fixture.path("m").is_symlink());
@@ -298,7 +288,7 @@ fn fault_170_a_file_of_another_length_keeps_its_right_pieces() {
 }
 
 #[test]
-fn fault_171_a_kept_list_that_describes_another_file_costs_time_only() {
+fn fault_171_a_kept_list_of_another_file_costs_time_only() {
     let [old, new] = [0, 1000].map(|metadata| safetensors(&forty(), metadata));
     let mut fixture = Fixture::in_memory();
     fixture.file_with_list("m", &old);
@@ -307,33 +297,32 @@ fn fault_171_a_kept_list_that_describes_another_file_costs_time_only() {
     let other = Content::generated(99, old.size());
     std::fs::write(fixture.path("m"), other.to_vec()).unwrap();
     fixture.file_with_list("m", &new);
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     let report = fixture.fetch_all();
-    assert_eq!(fixture.origin.counters().body_bytes_sent - sent, new.size());
+    assert_eq!(fixture.sent() - sent, new.size());
     assert_eq!(reused(&report), 0);
 }
 
 #[test]
-fn fault_172_a_killed_update_resumes_and_the_old_file_stays_until_the_rename() {
+fn fault_172_a_killed_update_keeps_the_old_file_and_resumes() {
     let old: Vec<Tensor> = (1..40).map(|n| (n, 1_000_000)).collect();
     let new: Vec<Tensor> = (1..40).map(|n| (if n % 2 == 0 { n + 900 } else { n }, 1_000_000)).collect();
     let mut fixture = Fixture::in_memory();
     serve(&mut fixture, &[("m", old.clone(), 0)]);
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    run(&mut fetch(&fixture, &[])).exits(0);
     let size = serve(&mut fixture, &[("m", new.clone(), 1000)]);
     let before = fixture.origin.counters();
     fixture.origin.shape(Shape::rate(4_000_000));
     let child = start(&mut fetch(&fixture, &["--connections", "2"]));
     let enough = before.body_bytes_sent + 8_000_000;
-    fixture.origin.wait_for(crate::program::PATIENCE, |now| now.body_bytes_sent >= enough).unwrap();
+    fixture.origin.wait_for(PATIENCE, |now| now.body_bytes_sent >= enough).unwrap();
     assert_right(&fixture, &[("m", old, 0)]);
     signal(&child, Signal::KILL);
     assert_eq!(child.end().code, None);
     fixture.origin.shape(Shape::default());
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(&fixture, &[])).exits(0);
     assert_right(&fixture, &[("m", new.clone(), 1000)]);
-    let sent = fixture.origin.counters().body_bytes_sent - before.body_bytes_sent;
+    let sent = fixture.sent() - before.body_bytes_sent;
     let changed = new.iter().filter(|(seed, _)| *seed > 900).map(|(_, len)| len).sum::<u64>();
     // A kill costs the pieces in flight of two connections.
     assert!(sent < changed + 100_000 + 8_000_000, "{sent} sent, {changed} changed, {size} in all");
@@ -345,10 +334,9 @@ fn fault_173_a_wrong_object_of_the_cache_gives_its_right_pieces() {
     fixture.local.cache = Some(fixture.beside("cache").try_into().unwrap());
     let digest = content.sha256_hex();
     let object = fixture.beside("cache/sha256").join(&digest[..2]).join(&digest);
-    std::fs::create_dir_all(object.parent().unwrap()).unwrap();
-    std::fs::write(&object, content.flipped(SIZE - 3, 1).to_vec()).unwrap();
+    write(&object, content.flipped(SIZE - 3, 1).to_vec());
     let report = fixture.fetch_all();
-    assert_eq!(fixture.origin.counters().body_bytes_sent, 1000, "the last piece");
+    assert_eq!(fixture.sent(), 1000, "the last piece");
     assert_eq!(reused(&report), SIZE - 1000);
     assert!(Sha256::of(&std::fs::read(&object).unwrap()).to_string() == digest, "the object is replaced");
 }
@@ -366,9 +354,9 @@ fn an_offline_run_is_complete_if_every_piece_is_here() {
     std::fs::write(fixture.path("m"), bytes).unwrap();
     std::fs::remove_file(fixture.path("old")).unwrap();
     fixture.config.offline = true;
-    let requests = fixture.origin.counters().requests;
+    let requests = fixture.requests();
     fixture.fetch_all();
-    assert_eq!(fixture.origin.counters().requests, requests);
+    assert_eq!(fixture.requests(), requests);
     std::fs::write(fixture.path("m"), b"").unwrap();
     let refused = fixture.fetch().unwrap_err().to_string();
     assert!(refused.starts_with("--offline is set and 1 files are missing: m"), "{refused}");
@@ -388,29 +376,28 @@ fn the_program_says_how_much_is_here_and_how_much_was_reused() {
     let mut fixture = Fixture::in_memory();
     let tensors: Vec<Tensor> = (1..11).map(|n| (n, 1_000_000)).collect();
     serve(&mut fixture, &[("m", tensors.clone(), 0)]);
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    run(&mut fetch(&fixture, &[])).exits(0);
     let inode = std::fs::metadata(fixture.path("m")).unwrap().ino();
     let new: Vec<Tensor> = tensors.iter().map(|(seed, len)| (seed % 10 + 1, *len)).collect();
     let new = [new, vec![(77, 2_000_000)]].concat();
     serve(&mut fixture, &[("m", new, 500)]);
-    let requests = fixture.origin.counters().requests;
-    let dry = run(&mut fetch(&fixture, &["--dry-run"]));
-    assert_eq!(dry.code, Some(0), "{}", dry.err);
-    assert!(dry.out.contains("fetch    m  2 MB of 12 MB to go, 10 MB are here\n"), "{}", dry.out);
-    assert!(dry.out.contains("2 MB to fetch, 10 MB here by piece lists, 12 MB needed"), "{}", dry.out);
+    let requests = fixture.requests();
+    run(&mut fetch(&fixture, &["--dry-run"])).exits(0).out_has(&[
+        "fetch    m  2 MB of 12 MB to go, 10 MB are here\n",
+        "2 MB to fetch, 10 MB here by piece lists, 12 MB needed",
+    ]);
     assert_eq!(std::fs::metadata(fixture.path("m")).unwrap().ino(), inode);
-    assert_eq!(fixture.origin.counters().requests, requests);
+    assert_eq!(fixture.requests(), requests);
     let report = fixture.beside("report.json");
-    let ended = run(&mut fetch(&fixture, &["--report", report.to_str().unwrap()]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("taking pieces of m from "), "{}", ended.err);
-    assert!(ended.err.contains(", 10 MB reused from files on this machine"), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--report", report.to_str().unwrap()]))
+        .exits(0)
+        .err_has(&["taking pieces of m from ", ", 10 MB reused from files on this machine"]);
     let json = std::fs::read_to_string(report).unwrap();
     assert!(json.contains("\"reused\": 10000000") && json.contains("\"proven_by\": \"pieces\""), "{json}");
 }
 
 #[test]
-fn fault_173_a_source_that_changes_during_the_copy_gives_no_wrong_byte() {
+fn fault_173_a_source_that_changes_midway_gives_no_wrong_byte() {
     let tensors: Vec<Tensor> = (1..60).map(|n| (n, 1_000_000)).collect();
     let mut fixture = Fixture::in_memory();
     fixture.file_with_list("old", &safetensors(&tensors, 0));
@@ -445,10 +432,10 @@ fn a_wrong_piece_of_a_file_costs_no_other_piece_of_it() {
     fixture.forget("a");
     let (first, second) = (tensors[..20].to_vec(), [&tensors[..1], &tensors[20..]].concat());
     let size = serve(&mut fixture, &[("b", first.clone(), 0), ("c", second.clone(), 0)]);
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     let report = fixture.fetch().unwrap();
     assert_right(&fixture, &[("b", first, 0), ("c", second, 0)]);
-    let sent = fixture.origin.counters().body_bytes_sent - sent;
+    let sent = fixture.sent() - sent;
     assert_eq!(sent + reused(&report), size);
     assert!(sent < 2_010_000, "{sent} bytes sent: the wrong tensor, twice, and the headers");
 }
@@ -465,11 +452,11 @@ fn a_wrong_piece_in_one_place_is_taken_from_another() {
         *wrong ^= 1 << at;
     }
     std::fs::write(fixture.path("m"), &bytes).unwrap();
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     fixture.file_with_list("m", &new);
     let report = fixture.fetch().unwrap();
     assert!(std::fs::read(fixture.path("m")).unwrap() == new.to_vec());
-    let sent = fixture.origin.counters().body_bytes_sent - sent;
+    let sent = fixture.sent() - sent;
     assert!(sent < 20_000 && reused(&report) + sent == new.size(), "{sent} bytes sent");
 }
 
@@ -492,7 +479,7 @@ fn a_dry_run_counts_the_right_pieces_of_a_part_only() {
 }
 
 /// Every file below a directory.
-fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+fn walk(directory: &Path) -> Vec<PathBuf> {
     let entries = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
@@ -508,5 +495,5 @@ fn a_dry_run_says_which_lists_it_has_not_asked_for() {
     fixture.lists.locks = vec![fixture.origin.url("/models.lock").parse().unwrap()];
     fixture.fetch().unwrap();
     assert_eq!(fixture.events.count(says), 1);
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
 }

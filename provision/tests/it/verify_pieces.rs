@@ -4,24 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Mutex};
 
 use camino::Utf8Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use provision_core::byte_range::{ByteRange, RangeSet};
-use provision_core::digest::Sha256;
-use provision_core::event::{Event, Observer, Silent};
+use provision_core::event::{Observer, Silent};
 use provision_core::lockfile::{Lockfile, Model};
-use provision_core::piece_list::{MAX_PIECE, Piece, PieceList, VerifiedBy};
-use provision_disk::Destination;
+use provision_core::piece_list::Piece;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::piece_lists::make::make;
-use provision_testbed::Content;
 
-use crate::lock_commands::{has, said};
-use crate::program::{BINARY, run};
+use crate::lock_commands::has;
+use crate::prelude::*;
 
 /// A directory with files, and the models and lists that they should have.
 struct Files {
@@ -109,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn wrong_ranges_are_the_pieces_with_a_wrong_byte_beside_files_without_a_list(
+    fn wrong_ranges_are_the_pieces_with_a_wrong_byte(
         size in MAX_PIECE + 1..3 * MAX_PIECE,
         cuts in vec(any::<Index>(), 0..40),
         flips in vec(any::<Index>(), 0..6),
@@ -155,7 +151,7 @@ impl Observer for Resizes<'_> {
 }
 
 #[test]
-fn fault_176_a_file_that_changes_its_length_while_its_pieces_are_hashed_is_wrong() {
+fn fault_176_a_file_that_changes_length_while_hashed_is_wrong() {
     let size = 3 * MAX_PIECE + 5;
     for length in [0, MAX_PIECE, size - 1, size + 1] {
         for is_full in [false, true] {
@@ -199,7 +195,7 @@ fn each_file_that_is_read_for_its_list_is_announced() {
 }
 
 #[test]
-fn a_list_of_other_bytes_is_told_from_wrong_bytes_by_the_full_check_only() {
+fn only_the_full_check_tells_a_wrong_list_from_wrong_bytes() {
     let size = 2 * MAX_PIECE + 5;
     let (bytes, other) = (Content::generated(1, size).to_vec(), Content::generated(2, size).to_vec());
     // A list that names the lock's file and has the pieces of another one: its author's mistake.
@@ -240,36 +236,36 @@ fn with_lists_on_disk(list: PieceList) -> Files {
 }
 
 /// Runs `verify`; asserts the exit code and returns standard output and standard error.
-fn verify(files: &Files, code: i32, args: &[&str]) -> (String, String) {
-    let mut command = std::process::Command::new(BINARY);
+fn verify(files: &Files, code: i32, args: &[&str]) -> Ended {
+    let mut command = Command::new(BINARY);
     command.env_clear().current_dir(files.directory.path()).args(["verify", "--dest", "."]).args(args);
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    said(run(&mut command), code, args)
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    run(&mut command).exits(code)
 }
 
 #[test]
-fn fault_174_verify_names_the_wrong_ranges_of_a_file_with_a_list() {
+fn fault_174_verify_names_the_wrong_ranges_of_a_listed_file() {
     let size = 12 * MAX_PIECE + 5;
     let bytes = Content::generated(1, size).to_vec();
     let files = with_lists_on_disk(list_of(&bytes, &[]));
-    let (out, err) = verify(&files, 0, &["--verbose"]);
+    let Ended { out, err, .. } = verify(&files, 0, &["--verbose"]);
     has(&out, &["ok       x (by its piece list)\n", "ok       y\n"]);
     has(&err, &["checking x, ", "checking y, ", "verified: 2 files, ", "; 1 of them by piece lists"]);
-    has(&verify(&files, 0, &["--full", "--verbose"]).0, &["ok       x\n"]);
+    verify(&files, 0, &["--full", "--verbose"]).out_has(&["ok       x\n"]);
 
     files.flip("x", [MAX_PIECE, 2 * MAX_PIECE - 1, size - 1]);
-    let (out, err) = verify(&files, 5, &[]);
+    let Ended { out, err, .. } = verify(&files, 5, &[]);
     let expected = "wrong    x: bytes 4194304 to 8388607, 50331648 to 50331652 are wrong\n";
     assert_eq!(out, expected);
     has(&err, &["1 of 2 files in . not as the lock says; the next fetch replaces what is wrong"]);
-    let (out, _) = verify(&files, 5, &["--json"]);
+    let out = verify(&files, 5, &["--json"]).out;
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     let wrong = serde_json::json!([[MAX_PIECE, 2 * MAX_PIECE], [12 * MAX_PIECE, size]]);
     assert_eq!((&json["complete"], &json["files"][0]["wrong"]), (&false.into(), &wrong));
     assert_eq!(json["files"][1]["proven_by"], "digest");
 
     files.flip("x", (3..9).step_by(2).map(|piece| piece * MAX_PIECE));
-    let (out, _) = verify(&files, 5, &[]);
+    let out = verify(&files, 5, &[]).out;
     has(
         &out,
         &["bytes 4194304 to 8388607, 12582912 to 16777215, 20971520 to 25165823 and 2 more ranges are wrong"],
@@ -277,7 +273,7 @@ fn fault_174_verify_names_the_wrong_ranges_of_a_file_with_a_list() {
 }
 
 #[test]
-fn a_list_that_is_missing_or_damaged_is_a_warning_and_the_whole_digest_decides() {
+fn without_a_list_the_digest_decides_and_a_warning_tells() {
     let size = 2 * MAX_PIECE + 5;
     let files = with_lists_on_disk(list_of(&Content::generated(1, size).to_vec(), &[]));
     let list =
@@ -286,23 +282,21 @@ fn a_list_that_is_missing_or_damaged_is_a_warning_and_the_whole_digest_decides()
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&list, bytes).unwrap();
     for full in [&["--verbose"][..], &["--verbose", "--full"]] {
-        let (out, err) = verify(&files, 0, full);
+        let Ended { out, err, .. } = verify(&files, 0, full);
         has(&out, &["ok       x\n"]);
         has(&err, &["warning: x: used without a piece list: models.pieces/", "the lock says "]);
     }
     fs::remove_file(&list).unwrap();
-    has(&verify(&files, 0, &[]).1, &["warning: x: used without a piece list", "is not beside the lock"]);
+    verify(&files, 0, &[]).err_has(&["warning: x: used without a piece list", "is not beside the lock"]);
     files.flip("x", [7]);
-    has(&verify(&files, 5, &[]).0, &["wrong    x: has SHA-256 "]);
+    verify(&files, 5, &[]).out_has(&["wrong    x: has SHA-256 "]);
     // Nothing is missed for a file that is not there.
     fs::remove_file(files.directory.path().join("x")).unwrap();
-    let (out, err) = verify(&files, 5, &[]);
-    assert_eq!(out, "wrong    x: missing\n");
-    assert!(!err.contains("warning"), "{err}");
+    verify(&files, 5, &[]).out_is("wrong    x: missing\n").err_lacks(&["warning"]);
 }
 
 #[test]
-fn fault_175_a_pinned_list_that_does_not_describe_the_file_is_found_by_the_full_check() {
+fn fault_175_the_full_check_finds_a_list_of_another_file() {
     let size = 2 * MAX_PIECE + 5;
     let (bytes, other) = (Content::generated(1, size).to_vec(), Content::generated(2, size).to_vec());
     let of_other = list_of(&other, &[]);
@@ -311,18 +305,18 @@ fn fault_175_a_pinned_list_that_does_not_describe_the_file_is_found_by_the_full_
     let author = "the lock's author writes a right piece list with `lock pieces`";
     // The list of another file by its own words: without --full it is not used.
     let files = with_lists_on_disk(of_other.clone());
-    has(&verify(&files, 0, &[]).1, &["warning: x: used without a piece list: "]);
-    let (out, err) = verify(&files, 5, &["--full"]);
+    verify(&files, 0, &[]).err_has(&["warning: x: used without a piece list: "]);
+    let Ended { out, err, .. } = verify(&files, 5, &["--full"]);
     has(&out, &[&says, "it describes no such file"]);
     has(&err, &[author]);
     assert!(!err.contains("the next fetch"), "{err}");
     // Pieces of another file under the right file's digest.
     let files = with_lists_on_disk(PieceList::new(size, sha256, of_other.pieces().to_vec()).unwrap());
     has(
-        &verify(&files, 5, &["--full"]).0,
+        &verify(&files, 5, &["--full"]).out,
         &[&says, "the file has this digest, and by the list bytes 0 to 8388612 are wrong"],
     );
     fs::write(files.directory.path().join("x"), &other).unwrap();
-    has(&verify(&files, 0, &[]).1, &["; 1 of them by piece lists"]);
-    has(&verify(&files, 5, &["--full"]).0, &[&says, "by the list the file is right, and it has SHA-256 "]);
+    verify(&files, 0, &[]).err_has(&["; 1 of them by piece lists"]);
+    verify(&files, 5, &["--full"]).out_has(&[&says, "by the list the file is right, and it has SHA-256 "]);
 }

@@ -1,21 +1,13 @@
 //! `--warm`: a complete set is read once, after the marker.
 
-use std::time::{Duration, Instant};
-
-use provision_testbed::Content;
-use rustix::process::Signal;
-
-use crate::fixture::Fixture;
-use crate::program::{PATIENCE, fetch, program, run, signal, start, wait_until};
+use crate::prelude::*;
 
 fn fixture() -> Fixture {
-    let mut fixture = Fixture::new();
-    fixture.file("loras/a", &Content::generated(1, 3_000_001)).file("vae/b", &Content::generated(2, 70_002));
-    fixture
+    Fixture::with(&[("loras/a", 1, 3_000_001), ("vae/b", 2, 70_002)])
 }
 
 /// Removes the file's pages from memory. Returns how many bytes of it are there afterwards.
-fn evict(path: &std::path::Path) -> u64 {
+fn evict(path: &Path) -> u64 {
     let file = std::fs::File::open(path).unwrap();
     rustix::fs::fsync(&file).unwrap();
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
@@ -23,8 +15,8 @@ fn evict(path: &std::path::Path) -> u64 {
 }
 
 /// The bytes of a file that are in memory, as fincore(1) counts them.
-fn resident(path: &std::path::Path) -> u64 {
-    let counted = std::process::Command::new("fincore")
+fn resident(path: &Path) -> u64 {
+    let counted = Command::new("fincore")
         .args(["--bytes", "--noheadings", "--raw", "--output", "RES"])
         .arg(path)
         .output()
@@ -36,8 +28,7 @@ fn resident(path: &std::path::Path) -> u64 {
 fn the_set_is_read_after_the_marker_and_at_each_start() {
     let fixture = fixture();
     for first in [true, false] {
-        let ended = run(&mut fetch(&fixture, &["--warm"]));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let ended = run(&mut fetch(&fixture, &["--warm"])).exits(0);
         assert_eq!(ended.err.matches("warm: 2 files, 3.07 MB read into memory").count(), 1, "{}", ended.err);
         assert_eq!(ended.err.contains("nothing to do: marker"), !first, "{}", ended.err);
         fixture.assert_installed();
@@ -47,13 +38,13 @@ fn the_set_is_read_after_the_marker_and_at_each_start() {
 
 #[test]
 fn every_page_of_the_set_is_in_memory_afterwards() {
-    if !crate::skip::needs_tool("fincore", "--version") {
+    if !needs_tool("fincore", "--version") {
         return;
     }
     let fixture = fixture();
     run(&mut fetch(&fixture, &[]));
     let path = fixture.path("loras/a");
-    if !crate::skip::needs("a file system that drops pages", evict(&path) == 0) {
+    if !needs("a file system that drops pages", evict(&path) == 0) {
         return;
     }
     run(&mut fetch(&fixture, &[]));
@@ -66,19 +57,15 @@ fn every_page_of_the_set_is_in_memory_afterwards() {
 fn nothing_is_read_for_a_dry_run_or_an_incomplete_set() {
     let mut fixture = fixture();
     run(&mut fetch(&fixture, &[]));
-    let ended = run(&mut fetch(&fixture, &["--warm", "--dry-run"]));
-    assert!(!ended.err.contains("warm:"), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--warm", "--dry-run"])).err_lacks(&["warm:"]);
     fixture.file("d/gone", &Content::generated(3, 1000));
-    let ended = run(&mut fetch(&fixture, &["--warm", "--offline"]));
-    assert_eq!(ended.code, Some(4), "{}", ended.err);
-    assert!(!ended.err.contains("warm:"), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--warm", "--offline"])).exits(4).err_lacks(&["warm:"]);
 }
 
 #[test]
 fn the_chosen_models_alone_are_read() {
     let fixture = fixture();
-    let ended = run(&mut fetch(&fixture, &["--warm", "vae/b"]));
-    assert!(ended.err.contains("warm: 1 file, 70"), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--warm", "vae/b"])).err_has(&["warm: 1 file, 70"]);
 }
 
 #[test]
@@ -118,5 +105,5 @@ fn a_stop_ends_it_soon_with_the_signals_code() {
     std::fs::remove_file(fixture.path("x")).unwrap();
     assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
     assert_eq!(ended.code, Some(143), "{}", ended.err);
-    assert!(ended.err.contains("interrupted while the models were read into memory"), "{}", ended.err);
+    ended.err_has(&["interrupted while the models were read into memory"]);
 }

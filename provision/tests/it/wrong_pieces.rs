@@ -2,22 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use provision_core::byte_range::ByteRange;
-use provision_core::digest::Sha256;
-use provision_core::event::Event;
 use provision_core::lockfile::Model;
-use provision_core::piece_list::{MAX_PIECE, PieceList, VerifiedBy};
-use provision_core::schedule::Limits;
-use provision_disk::{Destination, PartFile, PartNames, PartOptions};
+use provision_disk::PartOptions;
 use provision_engine::transfer::{self, Download, DownloadResult, FileError, Transfer};
-use provision_http::HttpClient;
-use provision_testbed::{BlockingOrigin, Content, Fault, Recorded, Shape, When};
-use tokio::sync::watch;
+use provision_testbed::Recorded;
 
-use crate::fixture::{Fixture, PATIENCE, list_of, start_origin};
+use crate::prelude::*;
 
 const SIZE: u64 = 12 * MAX_PIECE;
 /// Bytes a second of each connection: so each source has a share of the file.
@@ -194,7 +187,7 @@ impl Listed {
 }
 
 #[test]
-fn fault_161_a_flipped_bit_of_a_mirror_costs_one_piece_and_the_mirror() {
+fn fault_161_a_flipped_bit_costs_one_piece_and_its_mirror() {
     // In the lead, and in the mirror beside it; in the first piece, the last one, and one between them.
     for liar in 0..2 {
         for piece in [0, 7, 11] {
@@ -229,7 +222,7 @@ fn fault_161_a_flipped_bit_of_a_mirror_costs_one_piece_and_the_mirror() {
 }
 
 #[test]
-fn fault_161_a_mirror_with_other_bytes_is_out_after_its_first_pieces() {
+fn fault_161_a_mirror_with_other_bytes_is_out_at_once() {
     let listed = listed(&[None, Some(Content::generated(2, SIZE))]);
     let result = listed.fetch_right();
     assert!(listed.ended().len() == 1 && listed.ended()[0].contains("127.0.0.12"), "{:?}", listed.ended());
@@ -238,7 +231,7 @@ fn fault_161_a_mirror_with_other_bytes_is_out_after_its_first_pieces() {
 }
 
 #[test]
-fn fault_162_two_sources_that_lie_about_one_piece_are_both_named() {
+fn fault_162_two_sources_that_lie_in_one_piece_are_named() {
     let other = with_wrong([2, 8]).flipped(5 * MAX_PIECE + 1, 1);
     for lie in [with_wrong([5]), other] {
         let listed = listed(&[Some(with_wrong([5])), Some(lie)]);
@@ -275,10 +268,7 @@ fn fault_163_a_store_that_lies_in_one_piece_is_out_for_the_run() {
     listed.stores = 1;
     let result = listed.fetch_right();
     assert_eq!(result.dropped, MAX_PIECE);
-    let warnings = listed.fixture.events.filter_map(|event| match event {
-        Event::Warning { message } => Some(message.clone()),
-        _ => None,
-    });
+    let warnings = listed.fixture.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("store 0"), "{warnings:?}");
     // What the store sent before stays.
     let from_origin = listed.mirrors[1].counters().body_bytes_sent;
@@ -286,7 +276,7 @@ fn fault_163_a_store_that_lies_in_one_piece_is_out_for_the_run() {
 }
 
 #[test]
-fn fault_164_a_store_that_lies_in_every_second_piece_costs_what_it_sent_wrong() {
+fn fault_164_a_store_costs_no_more_than_its_wrong_pieces() {
     for odd in 0..2 {
         let mut listed = listed(&[Some(with_wrong((0..12).filter(|piece| piece % 2 == odd))), None]);
         listed.stores = 1;
@@ -297,7 +287,7 @@ fn fault_164_a_store_that_lies_in_every_second_piece_costs_what_it_sent_wrong() 
 }
 
 #[test]
-fn fault_165_a_run_stopped_while_a_piece_is_fetched_again_resumes_from_the_proven_ones() {
+fn fault_165_a_stop_during_a_repair_keeps_the_proven_pieces() {
     let listed = listed(&[Some(with_wrong([11]))]);
     let is_dropped = |event: &Event| matches!(event, Event::Dropped { .. });
     let first = listed.fetch_and_stop(|| listed.fixture.events.wait_for(is_dropped));
@@ -313,7 +303,7 @@ fn fault_165_a_run_stopped_while_a_piece_is_fetched_again_resumes_from_the_prove
 }
 
 #[test]
-fn fault_158_zeroed_pages_cost_their_pieces_and_a_resume_needs_no_journal() {
+fn fault_158_zeroed_pages_cost_their_pieces_only() {
     let listed = listed(&[None]);
     listed.fetch_and_stop(|| {
         listed.mirrors[0].wait_for(PATIENCE, |now| now.body_bytes_sent >= SIZE / 2).unwrap();
@@ -340,7 +330,7 @@ fn fault_158_zeroed_pages_cost_their_pieces_and_a_resume_needs_no_journal() {
 }
 
 #[test]
-fn fault_159_a_dropped_piece_is_in_no_journal_for_a_run_without_the_list() {
+fn fault_159_a_dropped_piece_is_in_no_journal() {
     let mut listed = listed(&[Some(with_wrong([6]))]);
     let is_dropped = |event: &Event| matches!(event, Event::Dropped { .. });
     listed.fetch_and_stop(|| listed.fixture.events.wait_for(is_dropped));
@@ -354,7 +344,7 @@ fn fault_159_a_dropped_piece_is_in_no_journal_for_a_run_without_the_list() {
 }
 
 #[test]
-fn fault_160_right_bytes_of_dropped_pieces_are_hashed_and_not_the_waiting_wrong_ones() {
+fn fault_160_right_bytes_of_a_dropped_piece_are_hashed() {
     let listed = listed(&[None]);
     for at in [1, 4, 7, 10].map(|piece| piece * MAX_PIECE + 99) {
         listed.mirrors[0].inject("/x", Fault::FlippedBit { at, bit: 1 }.when(first_over(at)));
@@ -366,7 +356,7 @@ fn fault_160_right_bytes_of_dropped_pieces_are_hashed_and_not_the_waiting_wrong_
 }
 
 #[test]
-fn a_bit_that_flips_in_transit_costs_one_piece_while_the_rest_goes_on() {
+fn a_bit_that_flips_in_transit_costs_one_piece() {
     let at = 5 * MAX_PIECE + 77;
     let listed = listed(&[None]);
     listed.mirrors[0].inject("/x", Fault::FlippedBit { at, bit: 3 }.when(first_over(at)));

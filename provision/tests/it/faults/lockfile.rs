@@ -7,10 +7,7 @@ mod places;
 mod refused;
 mod running;
 
-use provision_core::event::Event;
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
+use crate::prelude::*;
 
 #[test]
 fn fault_65_a_pickle_is_fetched_with_a_warning() {

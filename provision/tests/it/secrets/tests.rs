@@ -2,19 +2,15 @@
 
 use std::io::Write as _;
 
-use provision_core::event::{Event, Observer as _};
-use provision_http::{HttpClient, ProxyVariable};
-use provision_testbed::{Content, Fault, Shape, When};
+use provision_core::event::Observer as _;
 
 use super::*;
-use crate::fixture::{Fixture, start_origin};
-use crate::program::{program, run, start, start_with_input};
+use crate::prelude::*;
 
 /// Plants a secret in each place, checks that the search finds it, and removes it again.
 #[test]
 fn fault_53_the_search_finds_planted_secrets() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 100_000));
+    let fixture = Fixture::with(&[("x", 1, 100_000)]);
     fixture.fetch_all();
     let watch = Watch::new(&fixture.beside(""), Arc::default());
     assert_eq!(watch.leaks(), Vec::<String>::new());
@@ -240,8 +236,7 @@ fn fault_53_the_program_shows_no_secret_at_any_verbosity() {
 /// Terminal output: bars, in colour.
 #[test]
 fn fault_53_bars_on_a_terminal_show_no_secret() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 300_000)).file("y", &Content::generated(2, 1000));
+    let fixture = Fixture::with(&[("x", 1, 300_000), ("y", 2, 1000)]);
     fixture.origin.inject("/y", Fault::status(403));
     let plain = program(&fixture);
     // util-linux's `script` runs a command on a pseudo-terminal.
@@ -296,8 +291,7 @@ fn fault_53_a_panic_with_a_full_backtrace_shows_no_secret() {
 /// A refusal that echoes the request.
 #[test]
 fn fault_53_request_secrets_echoed_by_a_server_are_redacted() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 100_000));
+    let mut fixture = Fixture::with(&[("x", 1, 100_000)]);
     let [token, signature] = [token(&fixture.origin), signature(&fixture.origin)];
     let headers = vec![
         ("X-Error-Message".to_owned(), format!("{token} may not get /x?X-Amz-Signature={signature}")),

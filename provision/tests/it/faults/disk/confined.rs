@@ -4,23 +4,18 @@
 //! The kernel's `openat2` and the walk by components must agree, so the program runs in both modes.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 
-use provision_core::schedule::Limits;
 use provision_disk::{FollowLinks, StoreError};
 use provision_engine::fetch::FetchError;
-use provision_testbed::{Content, Shape};
 
 use super::durability::Stracing;
-use crate::fixture::{Fixture, PATIENCE};
-use crate::skip::needs_tool;
+use crate::prelude::*;
 
 const MARKER: &str = ".models-installed";
 
 /// A fixture whose file comes slowly, and a directory outside it with the same layout.
 fn slow() -> (Fixture, PathBuf) {
-    let mut fixture = Fixture::new();
-    fixture.file("sub/deep/x", &Content::generated(1, 5_000_000));
+    let mut fixture = Fixture::with(&[("sub/deep/x", 1, 5_000_000)]);
     fixture.origin.shape(Shape::rate(1_250_000));
     fixture.config.transfer.limits = Limits { connections: 1, per_host: 1 };
     let outside = fixture.beside("outside");
@@ -29,13 +24,13 @@ fn slow() -> (Fixture, PathBuf) {
 }
 
 /// Moves `sub` away once bytes arrive, and puts a symlink to the outside directory in its place.
-fn swap(fixture: &Fixture, outside: &std::path::Path) {
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
+fn swap(fixture: &Fixture, outside: &Path) {
+    fixture.wait_for_bytes(500_000);
     std::fs::rename(fixture.path("sub"), fixture.beside("kept")).unwrap();
     symlink(outside, fixture.path("sub")).unwrap();
 }
 
-fn assert_untouched(fixture: &Fixture, outside: &std::path::Path) {
+fn assert_untouched(fixture: &Fixture, outside: &Path) {
     assert_eq!(std::fs::read_dir(outside.join("deep")).unwrap().count(), 0, "something was written outside");
     assert_eq!(std::fs::read_dir(outside).unwrap().count(), 1, "something was written outside");
     assert!(!fixture.path(MARKER).exists(), "the marker lists a missing file");
@@ -55,11 +50,11 @@ fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
 
     // The next run refuses the symlink by its name, before the first byte, if it follows none.
     fixture.config.links = FollowLinks::Never;
-    let requests = fixture.origin.counters().requests;
+    let requests = fixture.requests();
     let error = fixture.fetch_refused().reason();
     assert!(error.contains("models/sub is a symlink, not a directory"), "{error}");
     assert_untouched(&fixture, &outside);
-    assert_eq!(fixture.origin.counters().requests, requests);
+    assert_eq!(fixture.requests(), requests);
 
     // With the directory back, the file is there.
     std::fs::remove_file(fixture.path("sub")).unwrap();
@@ -70,11 +65,8 @@ fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
 
 #[test]
 fn fault_74_both_resolve_modes_accept_and_refuse_the_same_paths() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     let both_ways = |failing: Option<&str>| {
-        let (fixture, outside) = slow();
+        let Some((fixture, outside)) = with_strace(slow()) else { return };
         let mut run = Stracing::new(&fixture, "fetch", "openat2");
         run.with(&["--connections", "1"]);
         if let Some(errno) = failing {
@@ -82,9 +74,7 @@ fn fault_74_both_resolve_modes_accept_and_refuse_the_same_paths() {
         }
         let child = run.start();
         swap(&fixture, &outside);
-        let (code, said) = child.end();
-        assert_eq!(code, Some(7), "{failing:?}: {said}");
-        assert!(said.contains("sub/deep/x is not where it was"), "{failing:?}: {said}");
+        child.end().row(format!("{failing:?}")).exits(7).err_has(&["sub/deep/x is not where it was"]);
         assert_untouched(&fixture, &outside);
         let asked = run.log().matches("openat2(").count();
         assert!(asked > 0 && (failing.is_none() || asked == 1), "{failing:?}: asked {asked} times");
@@ -101,7 +91,7 @@ fn fault_74_a_replaced_destination_gets_no_marker() {
     let (fixture, _) = slow();
     let error = std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch());
-        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
+        fixture.wait_for_bytes(500_000);
         std::fs::rename(fixture.destination(), fixture.beside("moved")).unwrap();
         std::fs::create_dir(fixture.destination()).unwrap();
         run.join().unwrap().unwrap_err()
@@ -114,9 +104,8 @@ fn fault_74_a_replaced_destination_gets_no_marker() {
 }
 
 #[test]
-fn fault_74_without_following_only_the_destination_may_be_a_symlink() {
-    let mut fixture = Fixture::new();
-    fixture.file("sub/x", &Content::generated(1, 100_000));
+fn fault_74_no_follow_allows_a_symlink_as_destination_only() {
+    let mut fixture = Fixture::with(&[("sub/x", 1, 100_000)]);
     let real = fixture.beside("real");
     std::fs::create_dir(&real).unwrap();
     symlink(&real, fixture.destination()).unwrap();

@@ -3,21 +3,15 @@
 //! The program runs under strace, which makes single system calls fail. A machine without strace skips these tests;
 //! CI must have it.
 
+use std::os::unix::process::CommandExt as _;
+
 use provision_core::byte_size::ByteSize;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use provision_core::event::Outcome;
 use provision_core::lockfile::Model;
-use provision_disk::{Acquire, DestinationLock};
 use provision_engine::cache::{Bounds, Cache};
-use provision_testbed::{Content, Shape};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::kill_process_group;
 
-use super::machine::environment;
-use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Ended, Run, fetch, program, start};
-use crate::skip::needs_tool;
+use super::machine::strace;
+use crate::prelude::*;
 
 const MARKER: &str = ".models-installed";
 /// Less than one claim: it gets no checkpoint, so every sync belongs to the install.
@@ -26,53 +20,42 @@ const SMALL: u64 = 200_000;
 /// A run of the program whose system calls fail.
 pub(super) struct Stracing {
     command: Command,
-    after: Vec<String>,
+    options: Vec<String>,
     log: PathBuf,
 }
 
 impl Stracing {
-    /// `provision VERB` for the fixture's lock and destination; `calls` are logged.
-    pub(super) fn new(fixture: &Fixture, verb: &str, calls: &str) -> Self {
+    /// `provision NAME` for the fixture's lock and destination; `calls` are logged.
+    pub(super) fn new(fixture: &Fixture, name: &str, calls: &str) -> Self {
         let log = fixture.beside(&format!("strace-{:08x}.log", fastrand::u32(..)));
-        let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-s", "80", "-o"]).arg(&log).arg("-e").arg(format!("trace={calls}"));
-        let plain = program(fixture);
-        command.env_clear().envs(environment(&plain));
-        let place = |path: &dyn AsRef<Path>| path.as_ref().to_str().unwrap().to_owned();
-        let after = vec![
-            plain.get_program().to_str().unwrap().to_owned(),
-            verb.to_owned(),
-            "--lock".to_owned(),
-            place(&fixture.write_lock()),
-            "--dest".to_owned(),
-            place(&fixture.destination()),
-        ];
-        Self { command, after, log }
+        let options = vec!["-e".to_owned(), format!("trace={calls}")];
+        Self { command: verb(fixture, name, &[]), options, log }
     }
 
     /// Makes calls fail, in strace's syntax.
     pub(super) fn inject(&mut self, what: &str) -> &mut Self {
-        self.command.args(["-e", &format!("inject={what}")]);
+        self.options.extend(["-e".to_owned(), format!("inject={what}")]);
         self
     }
 
     /// Limits the failures to calls about this path.
     fn about(&mut self, path: impl AsRef<Path>) -> &mut Self {
-        self.command.arg("-P").arg(path.as_ref());
+        self.options.extend(["-P", path.as_ref().to_str().unwrap()].map(str::to_owned));
         self
     }
 
     pub(super) fn with(&mut self, arguments: &[&str]) -> &mut Self {
-        self.after.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self.command.args(arguments);
         self
     }
 
-    pub(super) fn start(&mut self) -> Running {
-        use std::os::unix::process::CommandExt as _;
-        Running(start(self.command.args(&self.after).process_group(0)))
+    /// In a process group of its own: strace keeps a signal that it receives to itself.
+    pub(super) fn start(&self) -> Run {
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        start(strace(&self.command, &self.log, &options).process_group(0))
     }
 
-    fn run(&mut self) -> (Option<i32>, String) {
+    fn run(&self) -> Ended {
         self.start().end()
     }
 
@@ -80,14 +63,11 @@ impl Stracing {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    fn fails(&mut self, says: &[&str]) -> String {
-        let (code, said) = self.run();
+    fn fails(&self, says: &[&str]) -> Ended {
+        let ended = self.run().exits(7);
         self.assert_injected();
-        assert_eq!(code, Some(7), "{said}");
-        for text in says {
-            assert!(said.contains(text), "{text}: {said}");
-        }
-        said
+        ended.err_has(says);
+        ended
     }
 
     fn assert_injected(&self) {
@@ -95,25 +75,8 @@ impl Stracing {
     }
 }
 
-pub(super) struct Running(Run);
-
-impl Running {
-    /// Its exit code and its output.
-    pub(super) fn end(self) -> (Option<i32>, String) {
-        let ended = self.0.end();
-        (ended.code, ended.err)
-    }
-
-    /// The program's own process; strace keeps a signal that it receives to itself.
-    fn signal(&self, signal: Signal) {
-        kill_process_group(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
 fn small() -> Fixture {
-    let mut fixture = Fixture::new();
-    fixture.file("d/x", &Content::generated(1, SMALL));
-    fixture
+    Fixture::with(&[("d/x", 1, SMALL)])
 }
 
 fn model<'a>(models: &'a [Model], path: &str) -> &'a Model {
@@ -134,15 +97,14 @@ fn part(fixture: &Fixture, path: &str, ending: &str) -> PathBuf {
 
 /// A slow origin, and the part that an interrupted run left of its only file.
 fn interrupted() -> Fixture {
-    let mut fixture = Fixture::new();
-    fixture.file("d/x", &Content::generated(1, 8_000_000));
+    let fixture = Fixture::with(&[("d/x", 1, 8_000_000)]);
     fixture.origin.shape(Shape::rate(4_000_000));
     fixture.fetch_and_interrupt_at(3_000_000);
     fixture
 }
 
 /// A fetch in which a call about `path` fails: exit code 7, and a message with `says`, which it returns.
-fn fails(fixture: &Fixture, inject: &str, path: impl AsRef<Path>, says: &[&str]) -> String {
+fn fails(fixture: &Fixture, inject: &str, path: impl AsRef<Path>, says: &[&str]) -> Ended {
     let mut run = Stracing::new(fixture, "fetch", inject.split(':').next().unwrap());
     run.inject(inject).about(path);
     run.fails(says)
@@ -150,10 +112,7 @@ fn fails(fixture: &Fixture, inject: &str, path: impl AsRef<Path>, says: &[&str])
 
 #[test]
 fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = interrupted();
+    let Some(fixture) = with_strace(interrupted()) else { return };
     assert!(fixture.held() > 0);
     let part = part(&fixture, "d/x", "part");
     fails(&fixture, "fdatasync:error=EIO", part, &["syncing it", "Input/output error"]);
@@ -164,10 +123,7 @@ fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
 
 #[test]
 fn fault_70_a_journal_with_a_failed_directory_sync_keeps_ranges() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = interrupted();
+    let Some(fixture) = with_strace(interrupted()) else { return };
     let held = fixture.held();
     assert!(held > 0);
     fails(&fixture, "fsync:error=EIO", fixture.path("d"), &["syncing the directory"]);
@@ -177,42 +133,30 @@ fn fault_70_a_journal_with_a_failed_directory_sync_keeps_ranges() {
 
 #[test]
 fn fault_70_a_failed_sync_of_a_complete_part_is_reported() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     // The checkpoint is delayed until the last byte has come and the verification waits for it.
-    let mut fixture = Fixture::new();
-    fixture.file("d/x", &Content::generated(1, 6_000_000));
+    let Some(fixture) = with_strace(Fixture::with(&[("d/x", 1, 6_000_000)])) else { return };
     fixture.origin.shape(Shape::rate(2_000_000));
     let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
     run.with(&["--connections", "1"]);
     run.inject("fdatasync:error=EIO:delay_enter=4000000:when=1").about(part(&fixture, "d/x", "part"));
-    let said = run.fails(&["syncing it", "Input/output error"]);
-    assert!(!said.contains("replaced"), "{said}");
+    run.fails(&["syncing it", "Input/output error"]).err_lacks(&["replaced"]);
     assert_eq!(fixture.listing(), Vec::<String>::new());
 }
 
 #[test]
 fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     let content = Content::generated(1, SMALL);
-    let found = |fixture: &Fixture| {
-        std::fs::create_dir_all(fixture.path("d")).unwrap();
-        std::fs::write(fixture.path("d/x"), content.to_vec()).unwrap();
-    };
-    let fixture = small();
+    let found = |fixture: &Fixture| write(fixture.path("d/x"), content.to_vec());
+    let Some(fixture) = with_strace(small()) else { return };
     found(&fixture);
-    let mut run = Stracing::new(&fixture, "fetch", "fsync,renameat");
-    let (code, said) = run.run();
-    assert_eq!(code, Some(0), "{said}");
+    let run = Stracing::new(&fixture, "fetch", "fsync,renameat");
+    run.run().exits(0);
     let log = run.log();
     let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
     let marker = at(&format!("\"{MARKER}\""));
     assert!(at("/models/d/x>") < marker, "the file: {log}");
     assert!(at("/models/d>") < marker, "its directory: {log}");
-    assert_eq!(fixture.origin.counters().requests, 0);
+    assert_eq!(fixture.requests(), 0);
 
     let fixture = small();
     found(&fixture);
@@ -223,23 +167,16 @@ fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
 
 #[test]
 fn fault_67_a_symlink_target_is_durable_before_the_marker() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let baked = |fixture: &Fixture| {
-        std::fs::create_dir_all(fixture.beside("baked/d")).unwrap();
-        std::fs::write(fixture.beside("baked/d/x"), Content::generated(1, SMALL).to_vec()).unwrap();
-    };
+    let baked = |fixture: &Fixture| write(fixture.beside("baked/d/x"), Content::generated(1, SMALL).to_vec());
     let ensure = |fixture: &Fixture, calls: &str| {
         let mut run = Stracing::new(fixture, "ensure", calls);
         run.with(&["--baked-mode", "symlink", "--baked", fixture.beside("baked").to_str().unwrap()]);
         run
     };
-    let fixture = small();
+    let Some(fixture) = with_strace(small()) else { return };
     baked(&fixture);
-    let mut run = ensure(&fixture, "fsync,renameat,symlinkat");
-    let (code, said) = run.run();
-    assert_eq!(code, Some(0), "{said}");
+    let run = ensure(&fixture, "fsync,renameat,symlinkat");
+    run.run().exits(0);
     assert!(std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_symlink());
     let log = run.log();
     let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
@@ -247,29 +184,25 @@ fn fault_67_a_symlink_target_is_durable_before_the_marker() {
     assert!(at("/baked/d/x>") < linked && at("/baked/d>") < linked, "{log}");
     // Without a marker the file is a foreign one again.
     std::fs::remove_file(fixture.path(MARKER)).unwrap();
-    let mut run = ensure(&fixture, "fsync,renameat");
-    assert_eq!(run.run().0, Some(0));
+    let run = ensure(&fixture, "fsync,renameat");
+    run.run().exits(0);
     assert!(run.log().find("/baked/d/x>").unwrap() < run.log().find(&format!("\"{MARKER}\"")).unwrap());
 
     let fixture = small();
     baked(&fixture);
     let mut run = ensure(&fixture, "fsync");
     run.inject("fsync:error=EIO").about(fixture.beside("baked/d/x"));
-    let (code, said) = run.run();
+    run.run().exits(0).err_has(&["baked/d/x is not used"]);
     run.assert_injected();
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("baked/d/x is not used"), "{said}");
     fixture.assert_installed();
     assert!(!std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_symlink(), "it was fetched");
 }
 
 #[test]
 fn fault_70_one_failed_sync_keeps_the_checkpoints_of_others() {
-    if !needs_tool("strace", "-V") {
+    let Some(fixture) = with_strace(Fixture::with(&[("a/x", 1, 20_000_000), ("b/y", 2, 20_000_000)])) else {
         return;
-    }
-    let mut fixture = Fixture::new();
-    fixture.file("a/x", &Content::generated(1, 20_000_000)).file("b/y", &Content::generated(2, 20_000_000));
+    };
     fixture.origin.shape(Shape::rate(1_000_000));
     let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
     run.with(&["--connections", "4"]);
@@ -277,11 +210,9 @@ fn fault_70_one_failed_sync_keeps_the_checkpoints_of_others() {
     let child = run.start();
     let wanted = |path: &str| fixture.origin.counters().path(path).body_bytes > 300_000;
     fixture.origin.wait_for(PATIENCE, |_| wanted("/a/x") && wanted("/b/y")).unwrap();
-    child.signal(Signal::TERM);
-    let (code, said) = child.end();
+    kill_process_group(Pid::from_child(&child), Signal::TERM).unwrap();
+    child.end().exits(143).err_has(&["a/x", "syncing it"]);
     run.assert_injected();
-    assert_eq!(code, Some(143), "{said}");
-    assert!(said.contains("a/x") && said.contains("syncing it"), "the loss is reported: {said}");
     assert!(!part(&fixture, "a/x", "part").exists() && !part(&fixture, "a/x", "journal").exists());
     let journal = std::fs::read_to_string(part(&fixture, "b/y", "journal")).unwrap();
     assert!(journal.contains("\ndurable "), "{journal}");
@@ -289,16 +220,13 @@ fn fault_70_one_failed_sync_keeps_the_checkpoints_of_others() {
 
 #[test]
 fn fault_70_a_rename_with_a_failed_directory_sync_is_undone() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     for old in [false, true] {
-        let fixture = small();
+        let Some(fixture) = with_strace(small()) else { return };
         std::fs::create_dir_all(fixture.path("d")).unwrap();
         if old {
             std::fs::write(fixture.path("d/x"), "an older version").unwrap();
         }
-        let said = fails(&fixture, "fsync:error=EIO", fixture.path("d"), &["d/x", "Input/output error"]);
+        let said = fails(&fixture, "fsync:error=EIO", fixture.path("d"), &["d/x", "Input/output error"]).err;
         assert_eq!(said.contains("the rename was undone"), !old, "{said}");
         assert_eq!(said.contains("it has replaced an older file"), old, "{said}");
         assert_eq!(fixture.path("d/x").exists(), old);
@@ -310,30 +238,21 @@ fn fault_70_a_rename_with_a_failed_directory_sync_is_undone() {
 
 #[test]
 fn fault_70_a_marker_with_a_failed_directory_sync_is_removed() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = small();
+    let Some(fixture) = with_strace(small()) else { return };
     std::fs::create_dir_all(fixture.path("d")).unwrap();
     let mut run = Stracing::new(&fixture, "fetch", "fsync,renameat");
     // The first sync of the destination is the one before the marker, the second the one after it.
     run.inject("fsync:error=EIO:when=2").about(fixture.destination());
-    let (code, said) = run.run();
+    run.fails(&["syncing the directory"]);
     let log = run.log();
-    let failed = log.find("(INJECTED)").unwrap_or_else(|| panic!("{log}"));
-    assert!(log.find(&format!("\"{MARKER}\"")).unwrap() < failed, "{log}");
-    assert_eq!(code, Some(7), "{said}");
-    assert!(said.contains("syncing the directory"), "{said}");
+    assert!(log.find(&format!("\"{MARKER}\"")).unwrap() < log.find("(INJECTED)").unwrap(), "{log}");
     assert!(!fixture.path(MARKER).exists());
     fixture.fetch_all();
 }
 
 #[test]
 fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = small();
+    let Some(fixture) = with_strace(small()) else { return };
     std::fs::create_dir_all(fixture.path("d")).unwrap();
     let says = ["refuses syncing it", "choose a --dest on another volume"];
     fails(&fixture, "fsync:error=EINVAL", part(&fixture, "d/x", "part"), &says);
@@ -343,10 +262,7 @@ fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
 
 #[test]
 fn fault_68_a_full_disk_reports_needed_and_free_space() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = small();
+    let Some(fixture) = with_strace(small()) else { return };
     let needed = format!("it needs {} more", ByteSize(SMALL));
     fails(&fixture, "pwrite64:error=ENOSPC", part(&fixture, "d/x", "part"), &[&needed, "B are free"]);
     fixture.fetch_all();
@@ -354,11 +270,10 @@ fn fault_68_a_full_disk_reports_needed_and_free_space() {
 
 #[test]
 fn fault_85_two_stop_requests_at_once_are_one_stop() {
-    let mut fixture = Fixture::new();
-    fixture.file("d/x", &Content::generated(1, 20_000_000));
+    let fixture = Fixture::with(&[("d/x", 1, 20_000_000)]);
     fixture.origin.shape(Shape::rate(1_000_000));
     let child = start(&mut fetch(&fixture, &[]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_500_000).unwrap();
+    fixture.wait_for_bytes(1_500_000);
     for number in [Signal::TERM, Signal::HUP, Signal::TERM] {
         rustix::process::kill_process(Pid::from_child(&child), number).unwrap();
     }
@@ -384,7 +299,7 @@ fn fault_80_no_cache_object_is_removed_while_a_run_uses_it() {
     let Acquire::Acquired(guard) = DestinationLock::try_acquire(cache.place()).unwrap() else {
         panic!("the lock should be free")
     };
-    fixture.config.wait = std::time::Duration::ZERO;
+    fixture.config.wait = Duration::ZERO;
     let report = fixture.fetch().unwrap();
     assert!(matches!(report.files[0].result, Ok(Some(Outcome::Fetched))));
     assert_eq!(std::fs::read(&object).unwrap(), wrong, "the lock holder may be replacing it");

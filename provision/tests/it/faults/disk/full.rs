@@ -3,18 +3,11 @@
 //! Each failure is fatal to its file only. The exit code is 7, and the message has the path and the remedy. No wrong
 //! byte gets a final name and no marker is written; the next run resumes once there is space.
 
-use std::sync::{Arc, Mutex};
-
 use provision_core::byte_size::ByteSize;
-use provision_core::event::Event;
-use provision_core::piece_list::MAX_PIECE;
 use provision_disk::StoreError;
-use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, shim, strace};
-use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Ended, fetch, run, start};
-use crate::skip::needs_tool;
+use crate::prelude::*;
 
 const SIZE: u64 = 12_000_000;
 const MARKER: &str = ".models-installed";
@@ -51,11 +44,8 @@ fn assert_nothing_final(fixture: &Fixture) {
 /// A run that must succeed; returns how many bytes it resumed and fetched.
 fn finish(fixture: &Fixture) -> (u64, u64) {
     fixture.origin.shape(Shape::default());
-    let report = fixture.beside("report.json");
-    let ended = run(&mut fetch(fixture, &["--report", report.to_str().unwrap()]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let report = report_of(fixture, &[]);
     fixture.assert_installed();
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     let total = |name: &str| report["totals"][name].as_u64().unwrap();
     (total("resumed"), total("fetched"))
 }
@@ -65,7 +55,7 @@ fn fault_68_a_disk_that_fills_up_keeps_bytes_for_the_next_run() {
     let Some(volume) = Volume::tmpfs("size=20m") else { return };
     let fixture = slow(volume.fixture());
     let child = start(&mut fetch(&fixture, &["--connections", "4"]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 4_000_000).unwrap();
+    fixture.wait_for_bytes(4_000_000);
     let filler = volume.fill();
     let ended = child.end();
     assert_full(&fixture, &ended, &part_of(&fixture, "part"));
@@ -75,13 +65,12 @@ fn fault_68_a_disk_that_fills_up_keeps_bytes_for_the_next_run() {
     // Missing space is reported before the first byte, in numbers: the missing bytes, and a 256th of them for the
     // journal.
     filler.leave(1 << 20);
-    let requests = fixture.origin.counters().requests;
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    let requests = fixture.requests();
+    let ended = run(&mut fetch(&fixture, &[])).exits(7);
     let needed =
         format!("{}: {} are needed and ", fixture.destination(), ByteSize(SIZE - held + (SIZE - held) / 256));
-    assert!(ended.err.contains(&needed) && ended.err.contains("are free; free "), "{}", ended.err);
-    assert_eq!(fixture.origin.counters().requests, requests);
+    ended.err_has(&[&needed, "are free; free "]);
+    assert_eq!(fixture.requests(), requests);
     assert_eq!(fixture.held(), held, "a run without space removed bytes");
 
     filler.remove();
@@ -90,10 +79,7 @@ fn fault_68_a_disk_that_fills_up_keeps_bytes_for_the_next_run() {
 
 #[test]
 fn fault_68_no_room_for_the_journal_loses_no_journaled_byte() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = slow(Fixture::new());
+    let Some(fixture) = with_strace(slow(Fixture::new())) else { return };
     let journal = part_of(&fixture, "journal");
     let path = fixture.path(&journal);
     let log = fixture.beside("strace.log");
@@ -105,14 +91,12 @@ fn fault_68_no_room_for_the_journal_loses_no_journaled_byte() {
     for inject in [&no_entry, &full] {
         let ended = run(&mut strace(&fetch(&fixture, &[]), &log, inject));
         assert_full(&fixture, &ended, &journal);
-        assert!(ended.err.contains("while writing the journal (it needs "), "{}", ended.err);
+        ended.err_has(&["while writing the journal (it needs "]);
         assert_eq!(fixture.held(), 0);
     }
 
     // Records of a journal that an earlier run began.
-    assert!(
-        fixture.fetch_and_interrupt_at(fixture.origin.counters().body_bytes_sent + 4_000_000).interrupted
-    );
+    assert!(fixture.fetch_and_interrupt_at(fixture.sent() + 4_000_000).interrupted);
     let held = fixture.held();
     assert!(held > 0);
     let ended = run(&mut strace(&fetch(&fixture, &[]), &log, &full));
@@ -131,9 +115,7 @@ fn fault_68_no_room_for_the_marker_leaves_files_without_it() {
     for (seed, name) in names.iter().enumerate() {
         fixture.file(name, &Content::generated(seed as u64, 15 * 4096));
     }
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(ended.err.contains(MARKER) && ended.err.contains("no room left while"), "{}", ended.err);
+    run(&mut fetch(&fixture, &[])).exits(7).err_has(&[MARKER, "no room left while"]);
     fixture.assert_nothing_wrong();
     assert_eq!(fixture.listing(), names, "every file is complete, and there is no marker");
     volume.remount("size=2m");
@@ -142,12 +124,8 @@ fn fault_68_no_room_for_the_marker_leaves_files_without_it() {
 
 #[test]
 fn fault_68_no_room_for_a_directory_entry_is_an_error() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     for call in ["mkdirat", "renameat"] {
-        let mut fixture = Fixture::new();
-        fixture.file("d/x", &Content::generated(1, 100_000));
+        let Some(fixture) = with_strace(Fixture::with(&[("d/x", 1, 100_000)])) else { return };
         let (trace, full) = (format!("trace={call}"), format!("inject={call}:error=ENOSPC:when=1+"));
         let log = fixture.beside("strace.log");
         let ended = run(&mut strace(&fetch(&fixture, &[]), &log, &["-e", &trace, "-e", &full]));
@@ -158,10 +136,7 @@ fn fault_68_no_room_for_a_directory_entry_is_an_error() {
 
 #[test]
 fn fault_69_a_spent_quota_is_no_space_and_the_next_run_resumes() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = slow(Fixture::new());
+    let Some(fixture) = with_strace(slow(Fixture::new())) else { return };
     let part = part_of(&fixture, "part");
     let path = fixture.path(&part);
     let quota =
@@ -186,22 +161,20 @@ fn fault_69_the_file_size_limit_fails_the_file_not_the_process() {
 
 #[test]
 fn fault_71_short_or_interrupted_reads_and_writes_are_completed() {
-    let mut fixture = Fixture::new();
-    fixture.file("d/x", &Content::generated(1, 3_000_000)).file("y", &Content::generated(2, 10_000));
+    let mut fixture = Fixture::with(&[("d/x", 1, 3_000_000), ("y", 2, 10_000)]);
     let Some(shim) = shim(&fixture, "short", include_str!("short_and_interrupted.c")) else { return };
     let disturbed = |fixture: &Fixture, arguments: &[&str]| {
         let log = fixture.beside("shim.log");
-        let ended = run(fetch(fixture, arguments).env("LD_PRELOAD", &shim).env("SHIM_LOG", &log));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        run(fetch(fixture, arguments).env("LD_PRELOAD", &shim).env("SHIM_LOG", &log)).exits(0);
         let calls: u64 = std::fs::read_to_string(log).unwrap().trim().parse().unwrap();
         assert!(calls > 20, "the shim saw {calls} calls only");
     };
     disturbed(&fixture, &[]);
     fixture.assert_installed();
-    let fetched = fixture.origin.counters().body_bytes_sent;
+    let fetched = fixture.sent();
     // Reads, too: hashing an installed file, and resuming a part.
     disturbed(&fixture, &["--verify", "full"]);
-    assert_eq!(fixture.origin.counters().body_bytes_sent, fetched);
+    assert_eq!(fixture.sent(), fetched);
     fixture.file("z", &Content::generated(3, SIZE));
     fixture.origin.shape(Shape::rate(4_000_000));
     assert!(fixture.fetch_and_interrupt_at(fetched + SIZE / 2).interrupted);
@@ -209,7 +182,7 @@ fn fault_71_short_or_interrupted_reads_and_writes_are_completed() {
     let held = fixture.held() - 3_010_000;
     let report = fixture.beside("report.json");
     disturbed(&fixture, &["--report", report.to_str().unwrap()]);
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let report = read_report(report);
     assert_eq!(report["totals"]["resumed"].as_u64(), Some(held));
     fixture.assert_installed();
 }
@@ -241,7 +214,7 @@ fn fault_72_running_out_of_inodes_is_no_space_and_resumable() {
 }
 
 #[test]
-fn a_disk_that_fills_up_while_pieces_are_copied_keeps_the_old_file_and_the_proven_pieces() {
+fn a_full_disk_during_a_copy_keeps_the_old_file_and_pieces() {
     let Some(volume) = Volume::tmpfs("size=100m") else { return };
     let (old, new) = (Content::generated(1, 8 * MAX_PIECE), Content::generated(2, 1000));
     let mut fixture = volume.fixture();
@@ -259,7 +232,7 @@ fn a_disk_that_fills_up_while_pieces_are_copied_keeps_the_old_file_and_the_prove
             filled.get_or_insert_with(|| filling.fill()).leave(3 * MAX_PIECE + 5);
         }
     });
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     let report = fixture.fetch().unwrap();
     let error = report.files[0].result.as_ref().unwrap_err();
     let Some(StoreError::Full { path, .. }) = &error.store else { panic!("{error:?}") };
@@ -272,5 +245,5 @@ fn a_disk_that_fills_up_while_pieces_are_copied_keeps_the_old_file_and_the_prove
     let copied = report.files[0].resumed;
     assert!(copied >= 2 * MAX_PIECE, "{copied} bytes were kept");
     assert_eq!(copied + report.files[0].reused, 8 * MAX_PIECE);
-    assert_eq!(fixture.origin.counters().body_bytes_sent - sent, 1000);
+    assert_eq!(fixture.sent() - sent, 1000);
 }

@@ -1,14 +1,7 @@
 //! Kills and signals: the bytes that a run keeps at any moment, and the run that follows (faults 66, 85, 86, 106, 111).
 
-use std::process::Command;
-
-use provision_testbed::{Content, Fault, Shape};
-use rustix::process::Signal;
-
-use super::machine::{after, environment};
-use crate::fixture::Fixture;
-use crate::program::{PATIENCE, copy_program, fetch, run, signal, start};
-use crate::skip::{needs_root, needs_tool};
+use super::machine::after;
+use crate::prelude::*;
 
 /// The size of the set.
 const SET: u64 = 24_000_000;
@@ -66,8 +59,7 @@ fn fault_66_fifty_random_kills_leave_no_wrong_byte_and_resume() {
             assert!(lost <= LOST, "seed {seed}: {lost} bytes are lost by one kill, {held} are held");
         }
         fixture.origin.shape(Shape::default());
-        let ended = run(&mut fetch(&fixture, &["--connections", "8"]));
-        assert_eq!(ended.code, Some(0), "seed {seed}: {}", ended.err);
+        run(&mut fetch(&fixture, &["--connections", "8"])).row(format!("seed {seed}")).exits(0);
         fixture.assert_installed();
     }
     println!("{kills} kills in {runs} runs; the worst lost {worst} bytes");
@@ -80,7 +72,7 @@ fn durable(fixture: &Fixture) -> u64 {
         let (start, end) = (fields.next()??, fields.next()??);
         Some(end - start)
     };
-    let of_file = |name: &String| match std::path::Path::new(name).extension() {
+    let of_file = |name: &String| match Path::new(name).extension() {
         Some(ending) if ending == "journal" => {
             std::fs::read_to_string(fixture.path(name)).unwrap().lines().filter_map(of_record).sum()
         }
@@ -97,13 +89,11 @@ fn fault_85_a_signal_keeps_received_bytes_for_the_next_run() {
         let report = fixture.beside("report.json");
         let arguments = ["--connections", "8", "--report", report.to_str().unwrap()];
         let child = start(&mut fetch(&fixture, &arguments));
-        let sent =
-            fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
+        fixture.wait_for_bytes(6_000_000);
+        let sent = fixture.sent();
         signal(&child, number);
-        let ended = child.end();
-        assert_eq!(ended.code, Some(code), "{}", ended.err);
-        assert!(ended.err.contains("rerun to resume"), "{}", ended.err);
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        child.end().exits(code).err_has(&["rerun to resume"]);
+        let report = read_report(report);
         assert_eq!(report["complete"], false);
         let unfinished = |file: &serde_json::Value| file["outcome"] == "unfinished";
         assert!(report["files"].as_array().unwrap().iter().any(unfinished), "{report}");
@@ -112,14 +102,11 @@ fn fault_85_a_signal_keeps_received_bytes_for_the_next_run() {
         let unheld = fixture.on_disk().saturating_sub(held);
         assert!(held > 2_000_000 && unheld < 256 << 10, "{unheld} bytes are on disk and {held} of them held");
         assert_eq!(durable(&fixture), held, "what is held would outlive a power cut too");
-        let before = fixture.origin.counters().body_bytes_sent;
-        assert!(before - sent.body_bytes_sent < 8_000_000, "it went on after the signal");
+        let before = fixture.sent();
+        assert!(before - sent < 8_000_000, "it went on after the signal");
         fixture.origin.shape(Shape::default());
-        let path = fixture.beside("next.json");
-        let next = run(&mut fetch(&fixture, &["--report", path.to_str().unwrap()]));
-        assert_eq!(next.code, Some(0), "{}", next.err);
+        let report = report_of(&fixture, &[]);
         fixture.assert_installed();
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(report["totals"]["fetched"], SET - held, "what was held is not fetched again");
     }
 }
@@ -128,7 +115,7 @@ fn fault_85_a_signal_keeps_received_bytes_for_the_next_run() {
 fn fault_85_two_signals_lose_no_more_than_a_kill() {
     let fixture = set(2_000_000);
     let child = start(&mut fetch(&fixture, &["--connections", "8"]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
+    fixture.wait_for_bytes(6_000_000);
     signal(&child, Signal::INT);
     signal(&child, Signal::TERM);
     let ended = child.end();
@@ -137,77 +124,55 @@ fn fault_85_two_signals_lose_no_more_than_a_kill() {
     let held = fixture.held();
     assert!(held > 0 && fixture.on_disk().saturating_sub(held) <= LOST, "{held} bytes are held");
     fixture.origin.shape(Shape::default());
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    run(&mut fetch(&fixture, &[])).exits(0);
     fixture.assert_installed();
-}
-
-/// `command` as the user `nobody`: root may open a file of any mode.
-fn as_nobody(fixture: &Fixture, before: &str, command: &Command) -> Command {
-    let program = fixture.beside("provision");
-    if !program.exists() {
-        copy_program(&program);
-        let (nobody, home) = (Some(65534), program.parent().unwrap());
-        std::os::unix::fs::chown(home, nobody, nobody).unwrap();
-    }
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
-    nobody.args(command.get_args()).envs(environment(command));
-    after(before, &nobody)
 }
 
 #[test]
 fn fault_86_a_run_stopped_under_an_odd_umask_is_resumed() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
     for (umask, number) in [("0777", Signal::TERM), ("0777", Signal::KILL), ("0277", Signal::TERM)] {
-        let mut fixture = Fixture::new();
-        fixture.file("deep/x", &Content::generated(1, 8_000_000));
+        let Some(fixture) = with_nobody(Fixture::with(&[("deep/x", 1, 8_000_000)])) else { return };
         fixture.origin.shape(Shape::rate(2_000_000));
         let umask = format!("umask {umask}");
-        let child = start(&mut as_nobody(&fixture, &umask, &fetch(&fixture, &[])));
-        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
+        let nobody = as_nobody(&fixture, &fetch(&fixture, &[]));
+        std::os::unix::fs::chown(fixture.beside(""), Some(65534), Some(65534)).unwrap();
+        let child = start(&mut after(&umask, &nobody));
+        fixture.wait_for_bytes(3_000_000);
         signal(&child, number);
         child.end();
         let held = fixture.held();
         assert!(held > 0);
         fixture.origin.shape(Shape::default());
-        let ended = run(&mut as_nobody(&fixture, &umask, &fetch(&fixture, &[])));
-        assert_eq!(ended.code, Some(0), "{umask}, {number:?}: {}", ended.err);
+        let ended = run(&mut after(&umask, &nobody)).row(format!("{umask}, {number:?}")).exits(0);
         fixture.assert_installed();
-        assert!(ended.err.contains("were there from an earlier run"), "{}", ended.err);
+        ended.err_has(&["were there from an earlier run"]);
     }
 }
 
 #[test]
-fn fault_106_ignored_signals_stay_ignored_except_a_request_to_end() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, 4_000_000);
-    fixture.file("x", &content);
+fn fault_106_ignored_signals_stay_ignored_except_sigterm() {
+    let (fixture, content) = Fixture::of("x", Content::generated(1, 4_000_000));
     fixture.origin.shape(Shape::rate(2_000_000));
     // As `nohup` and a shell's `&` start a program.
     let start = |more: &[&str]| start(&mut after("trap '' HUP INT", &fetch(&fixture, more)));
     let going_on = start(&[]);
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 0).unwrap();
+    fixture.wait_for_bytes(0);
     for ignored in [Signal::HUP, Signal::INT, Signal::HUP] {
         signal(&going_on, ignored);
     }
-    let ended = going_on.end();
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(!ended.err.contains("stopping"), "{}", ended.err);
+    going_on.end().exits(0).err_lacks(&["stopping"]);
     assert_eq!(std::fs::read(fixture.path("x")).unwrap(), content.to_vec());
 
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     let stopped = start(&["--force"]);
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > sent).unwrap();
+    fixture.wait_for_bytes(sent);
     signal(&stopped, Signal::TERM);
-    assert_eq!(stopped.end().code, Some(143));
+    stopped.end().exits(143);
 }
 
 #[test]
 fn fault_111_a_crash_leaves_no_core_file() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
     fixture.origin.inject("/x", Fault::NoAnswer);
     let at = fixture.beside("crashed");
     std::fs::create_dir(&at).unwrap();

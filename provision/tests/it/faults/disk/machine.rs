@@ -6,15 +6,12 @@
 //! A shim is a small C library that is loaded before the program's own. It changes the result of a system call as a
 //! faulty disk would.
 
-use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout};
 
 use camino::Utf8PathBuf;
 
-use crate::fixture::Fixture;
-use crate::skip::{needs, needs_root, needs_tool};
+use crate::prelude::*;
 
 /// A file system of its own; see the module's documentation.
 pub(super) struct Volume {
@@ -143,9 +140,4 @@ pub(in crate::faults) fn after(before: &str, command: &Command) -> Command {
     shell.arg(command.get_program()).args(command.get_args());
     shell.env_clear().envs(environment(command));
     shell
-}
-
-/// The variables of `command`, for another command that starts it; they hold its secrets.
-pub(in crate::faults) fn environment(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-    command.get_envs().filter_map(|(name, value)| Some((name, value?)))
 }

@@ -1,58 +1,22 @@
 //! Obstacles under final names, and other runs in the same directory (faults 73, 81, 86).
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::time::{Duration, Instant};
 
-use provision_core::event::Event;
-use provision_disk::{Acquire, Destination, DestinationLock};
 use provision_engine::fetch::FetchError;
-use provision_testbed::{Content, Shape};
 use rustix::fs::{FileType, Mode};
-use rustix::process::Signal;
 
 use super::machine::after;
-use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{fetch, run, signal, start};
-use crate::skip::needs_root;
-
-#[test]
-fn fault_73_a_final_name_that_is_no_file_is_left_alone() {
-    let victim_bytes = b"precious";
-    for kind in ["directory", "fifo"] {
-        let mut fixture = Fixture::new();
-        fixture.file("sub/x", &Content::generated(1, 2_000_000)).file("sub/y", &Content::generated(2, 1000));
-        std::fs::create_dir_all(fixture.path("sub")).unwrap();
-        let (path, victim) = (fixture.path("sub/x"), fixture.beside("victim"));
-        std::fs::write(&victim, victim_bytes).unwrap();
-        if kind == "directory" {
-            std::fs::create_dir(&path).unwrap();
-        } else {
-            let mode = Mode::from_raw_mode(0o600);
-            rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
-        }
-        let before = std::fs::symlink_metadata(&path).unwrap();
-        let report = fixture.fetch().unwrap();
-        let error = report.files[0].result.as_ref().unwrap_err().to_string();
-        assert!(error.contains("sub/x") && error.to_lowercase().contains(kind), "{error}");
-        assert!(report.files[1].result.is_ok(), "the other file is installed");
-        let after = std::fs::symlink_metadata(&path).unwrap();
-        assert_eq!(before.file_type(), after.file_type());
-        assert_eq!(std::fs::read(&victim).unwrap(), victim_bytes);
-        assert_eq!(fixture.origin.counters().path("/sub/x").requests, 0, "known before the first byte");
-        assert!(!fixture.path(".models-installed").exists());
-    }
-}
+use crate::prelude::*;
 
 #[test]
 fn fault_73_a_symlink_created_during_the_fetch_is_not_followed() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 8_000_000));
+    let fixture = Fixture::with(&[("x", 1, 8_000_000)]);
     fixture.origin.shape(Shape::rate(2_000_000));
     let victim = fixture.beside("victim");
     std::fs::write(&victim, b"precious").unwrap();
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch());
-        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+        fixture.wait_for_bytes(1_000_000);
         symlink(&victim, fixture.path("x")).unwrap();
         run.join().unwrap().unwrap()
     });
@@ -62,10 +26,9 @@ fn fault_73_a_symlink_created_during_the_fetch_is_not_followed() {
 }
 
 #[test]
-fn fault_73_the_program_names_an_obstacle_and_leaves_it_alone() {
+fn fault_73_an_obstacle_is_named_and_left_alone() {
     for kind in ["directory", "FIFO", "socket", "device"] {
-        let mut fixture = Fixture::new();
-        fixture.file("x", &Content::generated(1, 100_000)).file("y", &Content::generated(2, 1000));
+        let fixture = Fixture::with(&[("x", 1, 100_000), ("y", 2, 1000)]);
         std::fs::create_dir_all(fixture.destination()).unwrap();
         let (path, victim) = (fixture.path("x"), fixture.beside("victim"));
         std::fs::write(&victim, b"precious").unwrap();
@@ -82,8 +45,7 @@ fn fault_73_the_program_names_an_obstacle_and_leaves_it_alone() {
         }
         let before = std::fs::symlink_metadata(&path).unwrap();
         for arguments in [&[][..], &["--force"], &["--verify", "full"]] {
-            let ended = run(&mut fetch(&fixture, arguments));
-            assert_eq!(ended.code, Some(7), "{kind}: {}", ended.err);
+            let ended = run(&mut fetch(&fixture, arguments)).row(kind).exits(7);
             let says = format!("models/x is a {kind}, not a regular file");
             assert!(ended.err.contains(&says) && ended.err.contains("move it away"), "{kind}: {}", ended.err);
             let after = std::fs::symlink_metadata(&path).unwrap();
@@ -91,6 +53,7 @@ fn fault_73_the_program_names_an_obstacle_and_leaves_it_alone() {
             assert_eq!(identity(&before), identity(&after), "{kind} was touched");
             assert!(!fixture.path(".models-installed").exists());
         }
+        assert_eq!(fixture.origin.counters().path("/x").requests, 0, "known before the first byte");
         assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
         assert!(fixture.path("y").exists(), "the other file is installed");
     }
@@ -98,10 +61,8 @@ fn fault_73_the_program_names_an_obstacle_and_leaves_it_alone() {
 
 #[test]
 fn fault_81_the_lock_of_a_dead_process_blocks_no_run() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
-    std::fs::create_dir_all(fixture.destination()).unwrap();
-    std::fs::write(fixture.path(".provision.lock"), "held by process 999999").unwrap();
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
+    write(fixture.path(".provision.lock"), "held by process 999999");
     let started = Instant::now();
     fixture.fetch_all();
     assert!(started.elapsed() < Duration::from_secs(5));
@@ -109,29 +70,8 @@ fn fault_81_the_lock_of_a_dead_process_blocks_no_run() {
 }
 
 #[test]
-fn a_second_run_waits_and_has_nothing_to_do() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 12_000_000));
-    fixture.origin.shape(Shape::rate(3_000_000));
-    std::thread::scope(|scope| {
-        let first = scope.spawn(|| fixture.fetch());
-        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
-        let second = scope.spawn(|| fixture.fetch());
-        let third = scope.spawn(|| fixture.fetch());
-        assert!(first.join().unwrap().unwrap().is_complete());
-        assert!(second.join().unwrap().unwrap().by_marker);
-        assert!(third.join().unwrap().unwrap().by_marker);
-    });
-    fixture.assert_installed();
-    assert_eq!(fixture.events.count(|event| matches!(event, Event::Waiting { .. })), 2);
-    assert_eq!(fixture.events.count(|event| matches!(event, Event::Acquired)), 2);
-    assert!(fixture.origin.counters().body_bytes_sent < 12_000_000 * 4 / 3);
-}
-
-#[test]
 fn a_destination_that_stays_busy_is_an_error_after_the_wait() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
+    let mut fixture = Fixture::with(&[("x", 1, 1000)]);
     fixture.config.wait = Duration::from_millis(300);
     let destination = Destination::create(&fixture.destination()).unwrap();
     let Acquire::Acquired(lock) = DestinationLock::try_acquire(&destination).unwrap() else {
@@ -153,10 +93,8 @@ fn fault_86_an_odd_umask_leaves_a_run_its_own_rights() {
     for (umask, directory, file) in
         [("0777", 0o700, 0o600), ("0077", 0o700, 0o600), ("0027", 0o750, 0o640), ("0000", 0o777, 0o666)]
     {
-        let mut fixture = Fixture::new();
-        fixture.file("deep/er/x", &Content::generated(1, 2_000_000));
-        let ended = run(&mut after(&format!("umask {umask}"), &fetch(&fixture, &[])));
-        assert_eq!(ended.code, Some(0), "{umask}: {}", ended.err);
+        let fixture = Fixture::with(&[("deep/er/x", 1, 2_000_000)]);
+        run(&mut after(&format!("umask {umask}"), &fetch(&fixture, &[]))).row(umask).exits(0);
         for (name, expected) in [
             ("", directory),
             ("deep", directory),
@@ -179,26 +117,21 @@ fn mode(fixture: &Fixture, name: &str) -> u32 {
 }
 
 #[test]
-fn fault_122_a_shared_directory_and_the_umask_decide_group_and_mode() {
-    if !needs_root() {
-        return;
-    }
+fn fault_122_directory_and_umask_decide_group_and_mode() {
     for resumed in [false, true] {
-        let mut fixture = Fixture::new();
-        fixture.file("deep/er/x", &Content::generated(1, 2_000_000));
+        let Some(fixture) = with_root(Fixture::with(&[("deep/er/x", 1, 2_000_000)])) else { return };
         std::fs::create_dir(fixture.destination()).unwrap();
         std::os::unix::fs::chown(fixture.destination(), None, Some(65534)).unwrap();
-        std::fs::set_permissions(fixture.path(""), std::fs::Permissions::from_mode(0o2775)).unwrap();
+        chmod(fixture.path(""), 0o2775);
         if resumed {
             fixture.origin.shape(Shape::rate(500_000));
             let child = start(&mut after("umask 002", &fetch(&fixture, &[])));
-            fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+            fixture.wait_for_bytes(1_000_000);
             signal(&child, Signal::KILL);
             child.end();
             fixture.origin.shape(Shape::default());
         }
-        let ended = run(&mut after("umask 002", &fetch(&fixture, &[])));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        run(&mut after("umask 002", &fetch(&fixture, &[]))).exits(0);
         for (name, expected) in
             [("deep", 0o2775), ("deep/er", 0o2775), ("deep/er/x", 0o664), (".models-installed", 0o664)]
         {
@@ -210,12 +143,10 @@ fn fault_122_a_shared_directory_and_the_umask_decide_group_and_mode() {
 
 #[test]
 fn fault_122_layers_have_one_mode_whatever_the_umask() {
-    let mut fixture = Fixture::new();
-    fixture.file("deep/er/x", &Content::generated(1, 2_000_000));
+    let fixture = Fixture::with(&[("deep/er/x", 1, 2_000_000)]);
     let layers = fixture.beside("layers");
     let fetch = fetch(&fixture, &["--layers", layers.to_str().unwrap()]);
-    let ended = run(&mut after("umask 077", &fetch));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut after("umask 077", &fetch)).exits(0);
     let tree = layers.join("deep");
     let file = tree.join(fixture.path("deep/er/x").strip_prefix("/").unwrap());
     for at in file.ancestors().take_while(|at| at.starts_with(&tree)) {

@@ -2,12 +2,8 @@
 //!
 //! The program runs under strace, and the test reads the log. A machine without strace skips it; CI must have it.
 
-use provision_testbed::{Content, Shape};
-
 use super::machine::strace;
-use crate::fixture::Fixture;
-use crate::program::{fetch, run};
-use crate::skip::needs_tool;
+use crate::prelude::*;
 
 /// A system call that succeeded, with the lines at which it began and ended: threads overlap.
 struct Call {
@@ -48,19 +44,15 @@ fn parse(log: &str) -> Vec<Call> {
 
 #[test]
 fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
-    if !needs_tool("strace", "-V") {
+    let Some(fixture) = with_strace(Fixture::with(&[("d/x.bin", 1, 24_000_000), ("e/y.bin", 2, 3_000_000)]))
+    else {
         return;
-    }
-    let mut fixture = Fixture::new();
-    fixture
-        .file("d/x.bin", &Content::generated(1, 24_000_000))
-        .file("e/y.bin", &Content::generated(2, 3_000_000));
+    };
     // Slow enough for a checkpoint or two on the way.
     fixture.origin.shape(Shape::rate(2_000_000));
     let log = fixture.beside("strace.log");
     let calls = ["-e", "trace=write,pwrite64,fdatasync,fsync,renameat,renameat2"];
-    let ended = run(&mut strace(&fetch(&fixture, &["--connections", "4"]), &log, &calls));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut strace(&fetch(&fixture, &["--connections", "4"]), &log, &calls)).exits(0);
     fixture.assert_installed();
     let calls = parse(&std::fs::read_to_string(log).unwrap());
     let all =

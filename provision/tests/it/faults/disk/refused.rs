@@ -1,25 +1,16 @@
 //! Refusals by a disk or the system: a read-only volume, no permission, no descriptors (fault 72), a broken disk (70),
 //! a rename across file systems (83), and volumes that lack what an install needs (84).
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
-
-use provision_core::piece_list::{MAX_PIECE, PieceList};
 use provision_engine::fetch::Verify;
-use provision_testbed::{Content, Shape};
 
-use super::machine::{Volume, after, environment, strace};
-use crate::fixture::{Fixture, PATIENCE, list_of};
-use crate::program::{Ended, copy_program, fetch, program, run, start};
+use super::machine::{Volume, after, strace};
+use crate::prelude::*;
 use crate::resume;
-use crate::skip::{needs_root, needs_tool};
 
 const MARKER: &str = ".models-installed";
 
 fn small() -> Fixture {
-    let mut fixture = Fixture::new();
-    fixture.file("d/x", &Content::generated(1, 3_000_000));
-    fixture
+    Fixture::with(&[("d/x", 1, 3_000_000)])
 }
 
 fn part_of(fixture: &Fixture) -> String {
@@ -45,21 +36,16 @@ fn assert_refused(fixture: &Fixture, ended: &Ended, says: &[&str]) {
 
 fn assert_finishes(fixture: &Fixture) {
     fixture.origin.shape(Shape::default());
-    let ended = run(&mut fetch(fixture, &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(fixture, &[])).exits(0);
     fixture.assert_installed();
 }
 
 #[test]
 fn fault_70_bytes_that_failed_to_sync_are_dropped_and_refetched() {
     const SIZE: u64 = 12_000_000;
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     // The sync of a checkpoint on the way, and that of the install: "d/x" is long enough for the first.
     for call in ["fdatasync", "fsync"] {
-        let mut fixture = Fixture::new();
-        fixture.file("d/x", &Content::generated(1, SIZE));
+        let Some(fixture) = with_strace(Fixture::with(&[("d/x", 1, SIZE)])) else { return };
         fixture.origin.shape(Shape::rate(2_000_000));
         let part = part_of(&fixture);
         let path = fixture.path(&part);
@@ -71,17 +57,14 @@ fn fault_70_bytes_that_failed_to_sync_are_dropped_and_refetched() {
         assert_eq!(log.matches("INJECTED").count(), 1, "{log}");
         let before = fixture.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
         assert_finishes(&fixture);
-        let again = fixture.origin.counters().body_bytes_sent - before.body_bytes_sent;
+        let again = fixture.sent() - before.body_bytes_sent;
         assert!(again >= SIZE, "{call}: {again} of {SIZE} bytes were fetched again");
     }
 }
 
 #[test]
 fn fault_71_writes_interrupted_at_their_start_are_retried() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = small();
+    let Some(fixture) = with_strace(small()) else { return };
     let calls = "pwrite64,write,pread64,read";
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error=EINTR:when=2+3"));
     // Only files below the destination: the runtime's own pipes are not under test.
@@ -90,8 +73,7 @@ fn fault_71_writes_interrupted_at_their_start_are_retried() {
     let mut options = vec!["-e", &trace, "-e", &inject];
     options.extend(models.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
     let log = fixture.beside("strace.log");
-    let ended = run(&mut strace(&fetch(&fixture, &[]), &log, &options));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut strace(&fetch(&fixture, &[]), &log, &options)).exits(0);
     fixture.assert_installed();
     assert!(std::fs::read_to_string(log).unwrap().contains("(INJECTED)"));
 }
@@ -120,23 +102,7 @@ fn fault_72_a_read_only_volume_only_works_with_a_complete_set() {
     assert!(volume.order(writable));
     assert_finishes(&fixture);
     assert!(volume.order(read_only));
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("nothing to do"), "{}", ended.err);
-}
-
-/// `command` as the user `nobody`, which may reach the fixture's directory.
-fn as_nobody(fixture: &Fixture, command: &Command) -> Command {
-    let program = fixture.beside("provision");
-    if !program.exists() {
-        copy_program(&program);
-        let home = program.parent().unwrap();
-        std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
-    nobody.args(command.get_args()).env_clear().envs(environment(command));
-    nobody
+    run(&mut fetch(&fixture, &[])).exits(0).err_has(&["nothing to do"]);
 }
 
 /// Gives `nobody` these paths of the destination.
@@ -149,13 +115,10 @@ fn give_to_nobody(fixture: &Fixture, paths: &[&str]) {
 
 #[test]
 fn fault_72_missing_permission_is_reported_with_a_remedy() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
     let nobody = Some(65534);
     // The directory that root owns: the one above the destination, the destination, or one within it.
     for foreign in ["", "models", "models/d"] {
-        let fixture = small();
+        let Some(fixture) = with_nobody(small()) else { return };
         for directory in ["", "models", "models/d"] {
             let path = fixture.beside(directory);
             std::fs::create_dir_all(&path).unwrap();
@@ -183,48 +146,36 @@ fn without_marker(fixture: &mut Fixture, is_complete: bool) {
 }
 
 #[test]
-fn fault_118_a_complete_set_on_a_read_only_volume_needs_no_marker() {
+fn fault_118_a_read_only_complete_set_needs_no_marker() {
     for is_complete in [true, false] {
         let Some(mut volume) = Volume::tmpfs("size=20m") else { return };
         let mut fixture = volume.fixture();
         fixture.file("d/x", &Content::generated(1, 3_000_000));
         without_marker(&mut fixture, is_complete);
         assert!(volume.order("mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\""));
-        let requests = fixture.origin.counters().requests;
+        let requests = fixture.requests();
         for command in ["fetch", "ensure"] {
-            let mut start = program(&fixture);
-            start
-                .arg(command)
-                .arg("--lock")
-                .arg(fixture.write_lock())
-                .arg("--dest")
-                .arg(fixture.destination());
-            let ended = run(&mut start);
+            let ended = run_verb(&fixture, command, &[]);
             if is_complete {
-                assert_eq!(ended.code, Some(0), "{}", ended.err);
-                assert!(ended.err.contains("warning: no marker could be written"), "{}", ended.err);
+                ended.exits(0).err_has(&["warning: no marker could be written"]);
             } else {
                 let missing = "2 of 3 files are missing or wrong: e/y, f/z; ";
                 assert_refused(&fixture, &ended, &[missing, "read-only", "mount it writable"]);
             }
         }
-        assert_eq!(fixture.origin.counters().requests, requests);
+        assert_eq!(fixture.requests(), requests);
     }
 }
 
 #[test]
 fn fault_118_a_complete_set_of_another_user_needs_no_marker() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
     for is_complete in [true, false] {
-        let mut fixture = small();
+        let Some(mut fixture) = with_nobody(small()) else { return };
         without_marker(&mut fixture, is_complete);
         let ended = run(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
         if is_complete {
             assert_eq!(ended.code, Some(0), "{}", ended.err);
-            assert!(ended.err.contains("warning: no marker could be written"), "{}", ended.err);
-            assert!(ended.err.contains("done: 1 file"), "{}", ended.err);
+            ended.err_has(&["warning: no marker could be written", "done: 1 file"]);
         } else {
             assert_refused(
                 &fixture,
@@ -237,36 +188,29 @@ fn fault_118_a_complete_set_of_another_user_needs_no_marker() {
 }
 
 #[test]
-fn fault_118_another_users_marker_in_a_sticky_directory_may_stay() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
-    let fixture = small();
+fn fault_118_another_users_marker_in_a_sticky_folder_may_stay() {
+    let Some(fixture) = with_nobody(small()) else { return };
     assert_finishes(&fixture);
     std::fs::write(fixture.path(MARKER), b"{}").unwrap();
-    std::fs::set_permissions(fixture.path(""), std::fs::Permissions::from_mode(0o1777)).unwrap();
-    let ended = run(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("warning: no marker could be written"), "{}", ended.err);
+    chmod(fixture.path(""), 0o1777);
+    run(&mut as_nobody(&fixture, &fetch(&fixture, &[])))
+        .exits(0)
+        .err_has(&["warning: no marker could be written"]);
     assert_eq!(std::fs::read(fixture.path(MARKER)).unwrap(), b"{}");
     assert_eq!(fixture.listing(), [MARKER, "d/x"], "no temporary file is left");
 }
 
 #[test]
 fn fault_118_a_set_that_is_not_found_at_the_end_is_an_error() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
-    let mut fixture = small();
+    let Some(mut fixture) = with_nobody(small()) else { return };
     without_marker(&mut fixture, true);
     fixture.file("e/y", &Content::generated(2, 3_000_000));
     give_to_nobody(&fixture, &["", "d"]);
     fixture.origin.shape(Shape::rate(1_500_000));
-    let before = fixture.origin.counters().body_bytes_sent;
+    let before = fixture.sent();
     let running = start(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
-    fixture.origin.wait_for(PATIENCE, |now| now.body_bytes_sent > before + 1_000_000).unwrap();
-    let close =
-        |mode| std::fs::set_permissions(fixture.path("d"), std::fs::Permissions::from_mode(mode)).unwrap();
+    fixture.wait_for_bytes(before + 1_000_000);
+    let close = |mode| chmod(fixture.path("d"), mode);
     close(0);
     let ended = running.end();
     close(0o755);
@@ -276,12 +220,9 @@ fn fault_118_a_set_that_is_not_found_at_the_end_is_an_error() {
 
 #[test]
 fn fault_121_a_link_whose_file_cannot_be_read_is_kept() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     let content = Content::generated(1, 3_000_000);
     for call in ["read,pread64,readv,preadv", "fsync,fdatasync,syncfs"] {
-        let fixture = small();
+        let Some(fixture) = with_strace(small()) else { return };
         let target = fixture.beside("x");
         std::fs::write(&target, content.to_vec()).unwrap();
         std::fs::create_dir_all(fixture.path("d")).unwrap();
@@ -289,29 +230,26 @@ fn fault_121_a_link_whose_file_cannot_be_read_is_kept() {
         let ended = failing(&fixture, &[], call, "EIO", target.to_str());
         assert_refused(&fixture, &ended, &["d/x"]);
         assert_eq!(std::fs::read_link(fixture.path("d/x")).unwrap(), target, "{call}");
-        assert_eq!(fixture.origin.counters().requests, 0, "{call}");
+        assert_eq!(fixture.requests(), 0, "{call}");
         assert_finishes(&fixture);
     }
 }
 
 #[test]
 fn fault_88_another_users_part_is_removed_only_if_it_is_idle() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
     for has_journal in [true, false] {
-        let (fixture, content) = resume::fixture();
+        let Some((fixture, content)) = with_nobody(resume::fixture()) else { return };
         resume::plant_part(&fixture, &content, resume::SIZE / 2);
         let part = resume::only(&fixture, ".part");
         let journal = resume::only(&fixture, ".journal");
         if has_journal {
-            std::fs::set_permissions(&journal, std::fs::Permissions::from_mode(0o644)).unwrap();
+            chmod(&journal, 0o644);
         } else {
             std::fs::remove_file(&journal).unwrap();
         }
         give_to_nobody(&fixture, &[""]);
         for (mode, is_held) in [(0o644, true), (0o600, false), (0o644, false)] {
-            std::fs::set_permissions(&part, std::fs::Permissions::from_mode(mode)).unwrap();
+            chmod(&part, mode);
             let file = std::fs::File::open(&part).unwrap();
             if is_held {
                 rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -330,21 +268,16 @@ fn fault_88_another_users_part_is_removed_only_if_it_is_idle() {
 
 #[test]
 fn fault_122_no_file_moves_if_one_refuses_its_layers_mode() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
-    let mut fixture = small();
+    let Some(mut fixture) = with_nobody(small()) else { return };
     fixture.file("e/y", &Content::generated(2, 1000));
     assert_finishes(&fixture);
     give_to_nobody(&fixture, &["", "d", "e", "d/x"]);
-    std::fs::set_permissions(fixture.path("e/y"), std::fs::Permissions::from_mode(0o664)).unwrap();
+    chmod(fixture.path("e/y"), 0o664);
     let layers = fixture.beside("layers");
     std::fs::create_dir(&layers).unwrap();
     std::os::unix::fs::chown(&layers, Some(65534), None).unwrap();
     let fetch = fetch(&fixture, &["--layers", layers.to_str().unwrap()]);
-    let ended = run(&mut as_nobody(&fixture, &fetch));
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(ended.err.contains("e/y: no permission while setting its mode"), "{}", ended.err);
+    run(&mut as_nobody(&fixture, &fetch)).exits(7).err_has(&["e/y: no permission while setting its mode"]);
     assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 0);
     assert!(fixture.path("d/x").exists(), "it has moved");
 }
@@ -391,7 +324,7 @@ fn fault_72_running_out_of_descriptors_midway_is_reported() {
 fn fault_72_a_connection_without_a_descriptor_names_the_limit() {
     let fixture = small();
     fixture.origin.put("/models.lock", Content::bytes(fixture.lock_text()));
-    let digest = provision_core::digest::Sha256::of(fixture.lock_text().as_bytes()).to_string();
+    let digest = Sha256::of(fixture.lock_text().as_bytes()).to_string();
     let mut named = 0;
     for descriptors in 4..20 {
         let mut remote = program(&fixture);
@@ -403,7 +336,7 @@ fn fault_72_a_connection_without_a_descriptor_names_the_limit() {
             named += 1;
             assert_eq!(ended.code, Some(7), "{}", ended.err);
             let limit = format!("(the limit is {descriptors}); raise `ulimit -n` or lower --connections");
-            assert!(ended.err.contains(&limit), "{}", ended.err);
+            ended.err_has(&[&limit]);
         }
     }
     assert!(named > 0, "no limit of descriptors hit the connection");
@@ -411,10 +344,7 @@ fn fault_72_a_connection_without_a_descriptor_names_the_limit() {
 
 #[test]
 fn fault_83_a_rename_across_file_systems_is_refused_not_copied() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let fixture = small();
+    let Some(fixture) = with_strace(small()) else { return };
     let ended = failing(&fixture, &[], "renameat,renameat2,rename", "EXDEV", None);
     assert_refused(&fixture, &ended, &["models/d/", "another file system"]);
     assert!(!fixture.path("d/x").exists(), "it was copied");
@@ -423,16 +353,13 @@ fn fault_83_a_rename_across_file_systems_is_refused_not_copied() {
 
 #[test]
 fn fault_84_no_atomic_rename_or_random_writes_is_refused() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
     for (call, error) in [
         ("renameat,renameat2", "EINVAL"),
         ("renameat,renameat2", "EOPNOTSUPP"),
         ("pwrite64", "EOPNOTSUPP"),
         ("pwrite64", "ESPIPE"),
     ] {
-        let fixture = small();
+        let Some(fixture) = with_strace(small()) else { return };
         let ended = failing(&fixture, &[], call, error, None);
         assert_refused(&fixture, &ended, &[fixture.destination().as_str()]);
         assert!(!fixture.path("d/x").exists(), "{call}, {error}");
@@ -441,7 +368,7 @@ fn fault_84_no_atomic_rename_or_random_writes_is_refused() {
 }
 
 #[test]
-fn a_run_that_may_not_write_proves_files_by_the_lists_that_the_destination_keeps() {
+fn a_read_only_run_proves_files_by_the_kept_lists() {
     let Some(mut volume) = Volume::tmpfs("size=40m") else { return };
     let mut fixture = volume.fixture();
     let [right, other] = [1, 2].map(|seed| Content::generated(seed, 2 * MAX_PIECE));

@@ -3,17 +3,11 @@
 
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
 
-use provision_core::digest::Sha256;
-use provision_testbed::{Content, Shape};
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use rustix::process::{WaitOptions, waitpid};
 
 use super::machine::noop_flock;
-use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Run, fetch, run, signal, start};
+use crate::prelude::*;
 
 const MARKER: &str = ".models-installed";
 
@@ -36,16 +30,15 @@ fn with(shim: Option<&Path>, mut command: Command) -> Command {
 
 fn ended_well(children: Vec<Run>) {
     for child in children {
-        let ended = child.end();
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        child.end().exits(0);
     }
 }
 
 /// A run that is suspended midway by SIGSTOP; returns once it has stopped.
 fn suspended(fixture: &Fixture, shim: Option<&Path>) -> Run {
-    let before = fixture.origin.counters().body_bytes_sent;
+    let before = fixture.sent();
     let child = start(&mut with(shim, fetch(fixture, &["--connections", "4"])));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > before + 2_000_000).unwrap();
+    fixture.wait_for_bytes(before + 2_000_000);
     signal(&child, Signal::STOP);
     let stopped = waitpid(Some(Pid::from_child(&child)), WaitOptions::UNTRACED).unwrap();
     assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it ended before it could be stopped");
@@ -67,12 +60,8 @@ fn fault_80_eight_writers_without_working_locks_all_succeed() {
     ended_well(children);
     // Complete and valid, one marker, and no part, journal or temporary file of any of the eight.
     fixture.assert_installed();
-    assert!(
-        fixture.origin.counters().body_bytes_sent > 8_008_000,
-        "only one of them fetched: the locks worked"
-    );
-    let ended = run(&mut with(Some(&shim), fetch(&fixture, &[])));
-    assert!(ended.code == Some(0) && ended.err.contains("nothing to do"), "{}", ended.err);
+    assert!(fixture.sent() > 8_008_000, "only one of them fetched: the locks worked");
+    run(&mut with(Some(&shim), fetch(&fixture, &[]))).exits(0).err_has(&["nothing to do"]);
 }
 
 #[test]
@@ -81,7 +70,7 @@ fn fault_80_eight_writers_with_working_locks_fetch_once() {
     let children: Vec<Run> = (0..8).map(|_| start(&mut fetch(&fixture, &[]))).collect();
     ended_well(children);
     fixture.assert_installed();
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     assert!(sent < 8_001_000 * 5 / 4, "{sent} bytes were sent for 8,001,000");
 }
 
@@ -94,7 +83,7 @@ fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
             return;
         }
         let child = start(&mut with(shim.as_deref(), fetch(&fixture, &["--connections", "4"])));
-        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
+        fixture.wait_for_bytes(3_000_000);
         signal(&child, Signal::KILL);
         child.end();
         assert!(fixture.path(".provision.lock").exists(), "the killed run left its lock file");
@@ -102,14 +91,13 @@ fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
         let report = fixture.beside("report.json");
         let started = Instant::now();
         let next = fetch(&fixture, &["--wait", "20s", "--report", report.to_str().unwrap()]);
-        let ended = run(&mut with(shim.as_deref(), next));
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let ended = run(&mut with(shim.as_deref(), next)).exits(0);
         assert!(
             !ended.err.contains("waiting") && started.elapsed() < Duration::from_secs(10),
             "{}",
             ended.err
         );
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        let report = read_report(report);
         let resumed = report["totals"]["resumed"].as_u64().unwrap();
         assert!(resumed > 500_000, "only {resumed} bytes of the killed run were used, noop: {noop}");
         // Nothing else is left, under any name.
@@ -121,9 +109,9 @@ fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
 fn fault_82_a_suspended_writer_keeps_its_lock_and_is_named() {
     let fixture = set();
     let sleeper = suspended(&fixture, None);
-    let ended = run(&mut fetch(&fixture, &["--wait", "200ms"]));
-    assert_eq!(ended.code, Some(8), "{}", ended.err);
-    assert!(ended.err.contains(&format!("held by process {}", sleeper.id())), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--wait", "200ms"]))
+        .exits(8)
+        .err_has(&[&format!("held by process {}", sleeper.id())]);
     signal(&sleeper, Signal::CONT);
     ended_well(vec![sleeper]);
     fixture.assert_installed();
@@ -146,9 +134,7 @@ fn fault_82_a_resumed_writer_cannot_install_the_part_of_another() {
     remove_run_files(&fixture);
     let second = suspended(&fixture, None);
     signal(&first, Signal::CONT);
-    let ended = first.end();
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(ended.err.contains("replaced while"), "{}", ended.err);
+    first.end().exits(7).err_has(&["replaced while"]);
     // The second run's part is half empty, and has the name of the first run's part.
     fixture.assert_nothing_wrong();
     signal(&second, Signal::CONT);
@@ -162,8 +148,7 @@ fn fault_82_a_resumed_writer_cannot_change_installed_files() {
     let sleeper = suspended(&fixture, None);
     remove_run_files(&fixture);
     fixture.origin.shape(Shape::default());
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(&fixture, &[])).exits(0);
     fixture.assert_installed();
     let paths = ["a/large", "a/middle", "small"].map(|path| fixture.path(path));
     let before = paths.each_ref().map(|path| identity(path));
@@ -175,8 +160,7 @@ fn fault_82_a_resumed_writer_cannot_change_installed_files() {
     fixture.assert_nothing_wrong();
     let after = paths.each_ref().map(|path| identity(path));
     assert_eq!(before[0], after[0], "the file that the suspended writer had open was changed: {}", ended.err);
-    let ended = run(&mut fetch(&fixture, &["--verify", "full"]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(&fixture, &["--verify", "full"])).exits(0);
     fixture.assert_installed();
 }
 
@@ -185,8 +169,7 @@ fn fault_82_without_locks_a_resumed_writer_installs_equal_bytes() {
     let fixture = set();
     let Some(shim) = noop_flock(&fixture) else { return };
     let sleeper = suspended(&fixture, Some(&shim));
-    let ended = run(&mut with(Some(&shim), fetch(&fixture, &[])));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut with(Some(&shim), fetch(&fixture, &[]))).exits(0);
     fixture.assert_nothing_wrong();
     assert!(fixture.path(MARKER).exists());
     // A process that has the installed file open goes on reading the same bytes.

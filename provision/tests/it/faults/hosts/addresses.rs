@@ -1,8 +1,7 @@
 //! Addresses that differ in a parameter that chooses the file.
 
-use provision_testbed::{Content, Fault, When};
-
 use crate::lock_commands::{Fixture, has};
+use crate::prelude::*;
 
 #[test]
 fn fault_114_addresses_that_differ_in_the_query_stay_apart() {
@@ -13,7 +12,7 @@ fn fault_114_addresses_that_differ_in_the_query_stay_apart() {
         When::custom(|request, _| request.query_value("file").is_some_and(|value| value.ends_with("b.bin")));
     fixture.site.inject("/get", Fault::OtherContent(b.clone()).when(is_b));
     let url = |name: &str| format!("{}?file=vae/{name}", fixture.site.url("/get"));
-    let (out, _) = fixture.run(0, &["lock", "add", &url("a.bin"), &url("b.bin")]);
+    let out = fixture.run(0, &["lock", "add", &url("a.bin"), &url("b.bin")]).out;
     has(&out, &["added      vae/a.bin", "added      vae/b.bin"]);
     fixture.run(0, &["fetch"]);
     for (name, content) in [("a.bin", &a), ("b.bin", &b)] {
@@ -21,7 +20,7 @@ fn fault_114_addresses_that_differ_in_the_query_stay_apart() {
     }
     // A list whose names do not tell the folder: two files, not one.
     std::fs::write(fixture.path("list"), format!("{}\n{}\n", url("x"), url("y"))).unwrap();
-    let (_, err) = fixture.run(2, &["lock", "import", "list", "--format", "urls", "--allow-private"]);
+    let err = fixture.run(2, &["lock", "import", "list", "--format", "urls", "--allow-private"]).err;
     has(&err, &["list:1", "list:2", "names its folder", "2 failures"]);
     assert!(!err.contains("same path"), "{err}");
 }
@@ -37,7 +36,7 @@ fn fault_114_another_query_does_not_replace_an_entry() {
     let url = |path: &str, id: &str| format!("{}?id={id}", fixture.site.url(path));
     fixture.run(0, &["lock", "add", &url("/get", "a"), "--path", "vae/"]);
     let before = fixture.lock();
-    let (_, err) = fixture.run(2, &["lock", "add", &url("/get", "b"), "--path", "vae/"]);
+    let err = fixture.run(2, &["lock", "add", &url("/get", "b"), "--path", "vae/"]).err;
     has(&err, &["vae/get: the lock has another file of this address", "--path"]);
     assert_eq!(fixture.lock(), before);
     fixture.run(0, &["lock", "add", &url("/get", "b"), "--path", "vae/b"]);

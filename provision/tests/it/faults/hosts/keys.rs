@@ -1,13 +1,8 @@
 //! Keys of buckets: where a run finds them, what a refusal names, and what never leaves this machine.
 
-use std::process::Command;
-
-use provision_testbed::{BlockingOrigin, Content, Fault, When};
-
-use crate::fixture::{Fixture, start_origin};
 use crate::lock_commands::has;
-use crate::program::{Ended, fetch, run};
-use crate::secrets::{MARK, belongs_to};
+use crate::prelude::*;
+use crate::secrets::belongs_to;
 
 /// A bucket with one model, and the lock of that.
 fn bucket() -> (BlockingOrigin, Fixture) {
@@ -41,8 +36,7 @@ fn fault_147_refused_and_unusable_keys_are_named_and_not_shown() {
     };
     for code in ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"] {
         site.replace_faults("*", refusal(code));
-        let ended = ended(&fixture, |_| {});
-        assert_eq!(ended.code, Some(6), "{}", ended.err);
+        let ended = ended(&fixture, |_| {}).exits(6);
         has(&ended.err, &["the S3 key in AWS_ACCESS_KEY_ID"]);
     }
     let seen = site.counters().requests;
@@ -50,8 +44,8 @@ fn fault_147_refused_and_unusable_keys_are_named_and_not_shown() {
         let ended = ended(&fixture, |command| {
             without_keys(command);
             setting(command);
-        });
-        assert_eq!(ended.code, Some(6), "{}", ended.err);
+        })
+        .exits(6);
         has(&ended.err, names);
         assert_eq!(site.counters().requests, seen, "the bucket was asked");
     };
@@ -77,14 +71,14 @@ fn fault_147_keys_of_a_container_sign_and_stay_with_their_hosts() {
          \"Expiration\": \"2099-01-01T00:00:00Z\"}}"
     );
     container.put("/keys", Content::bytes(keys));
-    let ended = ended(&fixture, |command| {
+    ended(&fixture, |command| {
         without_keys(command);
         command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN", format!("{MARK}-container"));
         command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.url("/keys"));
         // A proxy would read the request for keys.
         command.env("http_proxy", "http://127.0.0.1:9").env("no_proxy", "127.0.0.4");
-    });
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    })
+    .exits(0);
     fixture.assert_installed();
     let asked = container.requests();
     assert_eq!(asked.len(), 1, "{asked:?}");
@@ -118,15 +112,13 @@ fn fault_148_keys_that_expire_midway_are_renewed_or_named() {
     let old_first = || status(200, &keys("ASIAOLD")).when(When::First(1));
 
     container.replace_faults("/keys", old_first());
-    let renewed = ended(&fixture, with_container);
-    assert_eq!(renewed.code, Some(0), "{}", renewed.err);
+    ended(&fixture, with_container).exits(0);
     fixture.assert_installed();
     assert_eq!(container.requests().len(), 2);
 
     std::fs::remove_dir_all(fixture.path("")).unwrap();
     container.replace_faults("/keys", old_first());
     container.inject("/keys", status(500, "no"));
-    let ended = ended(&fixture, with_container);
-    assert_eq!(ended.code, Some(6), "{}", ended.err);
+    let ended = ended(&fixture, with_container).exits(6);
     has(&ended.err, &["AWS_CONTAINER_CREDENTIALS_FULL_URI"]);
 }

@@ -1,9 +1,7 @@
 //! Lists from others: those that lead into the user's own network, that contradict each other, or that cannot be read.
 
-use provision_testbed::{BlockingOrigin, Content, OriginConfig};
-
-use crate::lock_commands::{Fixture, has, said};
-use crate::program::run;
+use crate::lock_commands::{Fixture, has};
+use crate::prelude::*;
 
 /// A fixture whose Hub has one file, a server on loopback that no list may lead to, and a netrc file with a login for
 /// it.
@@ -16,9 +14,9 @@ fn fixture() -> (Fixture, BlockingOrigin) {
     (fixture, inside)
 }
 
-fn import(fixture: &Fixture, code: i32, options: &[&str]) -> (String, String) {
+fn import(fixture: &Fixture, code: i32, options: &[&str]) -> Ended {
     let args = [&["lock", "import", "list"][..], options].concat();
-    said(run(fixture.command(&args).env("NETRC", fixture.path("netrc"))), code, &args)
+    run(fixture.command(&args).env("NETRC", fixture.path("netrc"))).exits(code)
 }
 
 const GOOD: &str = "https://huggingface.co/o/r/resolve/main/vae/good.safetensors";
@@ -57,7 +55,7 @@ fn fault_115_a_list_asks_nothing_of_a_private_address() {
         let url = format!("http://{host}:{port}/admin/restart?now=1");
         for (format, text) in lists(&url) {
             std::fs::write(fixture.path("list"), text).unwrap();
-            let (out, err) = import(&fixture, 2, &["--format", format]);
+            let Ended { out, err, .. } = import(&fixture, 2, &["--format", format]);
             has(&out, &["vae/good.safetensors"]);
             has(&err, &["list", "private or loopback address", "--allow-private"]);
             assert!(!fixture.lock().contains("vae/bad"), "{format}: {}", fixture.lock());
@@ -65,7 +63,7 @@ fn fault_115_a_list_asks_nothing_of_a_private_address() {
     }
     assert_eq!(inside.counters().connections_accepted, 0);
     // The option of plain http is another one.
-    has(&import(&fixture, 2, &["--allow-http"]).1, &["--allow-private"]);
+    import(&fixture, 2, &["--allow-http"]).err_has(&["--allow-private"]);
     assert_eq!(inside.counters().connections_accepted, 0);
 }
 
@@ -74,7 +72,7 @@ fn fault_115_a_list_asks_nothing_over_plain_http() {
     let (fixture, _) = fixture();
     let list = format!("http://models.example/vae/x.bin\nhttp://192.0.2.7/vae/y.bin\n{GOOD}\n");
     std::fs::write(fixture.path("list"), list).unwrap();
-    let (out, err) = import(&fixture, 2, &[]);
+    let Ended { out, err, .. } = import(&fixture, 2, &[]);
     has(&out, &["vae/good.safetensors"]);
     has(&err, &["list:1", "plain http", "--allow-http", "list:2", "private", "2 failures"]);
     // A private address says more than the scheme.
@@ -86,13 +84,13 @@ fn fault_115_the_option_asks_without_a_login() {
     let (fixture, inside) = fixture();
     let url = format!("{}?now=1", inside.url("/admin/restart"));
     std::fs::write(fixture.path("list"), format!("{url} models/vae/bad.safetensors\n")).unwrap();
-    has(&import(&fixture, 0, &["--allow-private"]).0, &["added      vae/bad.safetensors"]);
+    import(&fixture, 0, &["--allow-private"]).out_has(&["added      vae/bad.safetensors"]);
     let requests = inside.requests();
     assert!(!requests.is_empty());
     assert!(requests.iter().all(|request| request.header("authorization").is_none()), "{requests:?}");
     // What the user names is the user's own word, login included.
     let args = ["lock", "add", &url, "--path", "vae/mine.safetensors"];
-    said(run(fixture.command(&args).env("NETRC", fixture.path("netrc"))), 0, &args);
+    run(fixture.command(&args).env("NETRC", fixture.path("netrc"))).exits(0);
     assert!(inside.requests().iter().any(|request| request.header("authorization").is_some()));
 }
 
@@ -108,7 +106,7 @@ fn fault_113_one_path_of_two_repositories_has_a_mirror() {
     let digests = [&contents[0], &contents[2]].map(Content::sha256_hex);
     std::fs::write(fixture.path("list"), format!("{a}\n{b}\n{c}\n")).unwrap();
     for args in [&["lock", "import", "list"][..], &["lock", "add", &a, &b, &c]] {
-        let (_, err) = fixture.run(2, args);
+        let err = fixture.run(2, args).err;
         has(
             &err,
             &["vae/x.safetensors is listed twice", "from hf:o/a/", "from hf:o/c/", &digests[0], &digests[1]],
@@ -125,7 +123,7 @@ fn fault_113_one_path_of_two_repositories_has_a_mirror() {
 
     // The second source counts if the first one fails.
     std::fs::remove_file(fixture.path("models.lock")).unwrap();
-    let (out, _) = fixture.run(6, &["lock", "import", "list"]);
+    let Ended { out, .. } = fixture.run(6, &["lock", "import", "list"]);
     has(&out, &["added      vae/x.safetensors", "hf:o/b/"]);
 
     let checked = |name: &str, digest: &str| {
@@ -134,7 +132,7 @@ fn fault_113_one_path_of_two_repositories_has_a_mirror() {
     };
     checked("one", &digests[0]);
     checked("two", &digests[1]);
-    let (_, err) = fixture.run(2, &["lock", "import", "one", "two"]);
+    let err = fixture.run(2, &["lock", "import", "one", "two"]).err;
     has(&err, &["vae/x: one:1 and two:1 list different digests", &digests[0], &digests[1]]);
 }
 
@@ -145,7 +143,7 @@ fn fault_116_an_unreadable_list_keeps_no_other_out() {
     std::fs::write(fixture.path("broken.json"), "{\"nodes\": [").unwrap();
     std::fs::write(fixture.path("binary"), [0xff, 0xfe, 0]).unwrap();
     let bad = ["broken.json", "missing", "binary"];
-    let (out, err) = fixture.run(2, &["lock", "import", bad[0], bad[1], "list", bad[2]]);
+    let Ended { out, err, .. } = fixture.run(2, &["lock", "import", bad[0], bad[1], "list", bad[2]]);
     has(&out, &["added      vae/good.safetensors"]);
     has(
         &err,
@@ -161,6 +159,6 @@ fn fault_116_an_unreadable_list_keeps_no_other_out() {
     std::fs::write(fixture.path("list"), format!("{GOOD}\nhf:o/none/vae/x.bin\n")).unwrap();
     fixture.run(6, &["lock", "import", bad[0], "list"]);
     for list in bad {
-        has(&fixture.run(2, &["lock", "import", list]).1, &[list]);
+        fixture.run(2, &["lock", "import", list]).err_has(&[list]);
     }
 }

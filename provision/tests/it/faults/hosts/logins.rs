@@ -1,15 +1,10 @@
 //! Logins of registries where docker and podman keep them: files, and helper programs.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use provision_testbed::hosts::oci::Registry;
-use provision_testbed::{BlockingOrigin, Content, Fault, When};
 
-use crate::fixture::{Fixture, start_origin};
 use crate::lock_commands::has;
-use crate::program::{Ended, fetch, run, write_program};
-use crate::secrets::{MARK, belongs_to, encode};
+use crate::prelude::*;
+use crate::secrets::{belongs_to, encode};
 
 /// A registry with one private model, and the lock of that.
 struct Private {
@@ -106,16 +101,18 @@ fn fault_146_a_login_is_found_where_docker_and_podman_keep_it() {
             private.guard(basic);
             private.helper("test", &said);
             let path = private.write(file, &text);
-            let ended = private.fetch(|command| match variable {
-                Some("DOCKER_CONFIG") => {
-                    command.env("DOCKER_CONFIG", private.fixture.beside("netrc-docker"));
-                }
-                Some(variable) => {
-                    command.env(variable, path);
-                }
-                None => {}
-            });
-            assert_eq!(ended.code, Some(0), "{file}, {basic}: {}", ended.err);
+            private
+                .fetch(|command| match variable {
+                    Some("DOCKER_CONFIG") => {
+                        command.env("DOCKER_CONFIG", private.fixture.beside("netrc-docker"));
+                    }
+                    Some(variable) => {
+                        command.env(variable, path);
+                    }
+                    None => {}
+                })
+                .row(format!("{file}, {basic}"))
+                .exits(0);
             private.fixture.assert_installed();
             let asked = std::fs::read_to_string(private.fixture.beside("netrc-asked")).unwrap_or_default();
             let expected =
@@ -130,13 +127,11 @@ fn fault_146_a_wrong_login_is_named_with_its_file() {
     let private = Private::new();
     private.guard(false);
     private.write("netrc-home/.docker/config.json", "{\"auths\": {\"HOST\": {\"auth\": \"eDp5\"}}}");
-    let ended = private.fetch(|_| {});
-    assert_eq!(ended.code, Some(6), "{}", ended.err);
+    let ended = private.fetch(|_| {}).exits(6);
     has(&ended.err, &["does not know the login for 127.0.0.3", "/netrc-home/.docker/config.json"]);
     // Without any, the way out names docker.
     std::fs::remove_file(private.fixture.beside("netrc-home/.docker/config.json")).unwrap();
-    let ended = private.fetch(|_| {});
-    assert_eq!(ended.code, Some(6), "{}", ended.err);
+    private.fetch(|_| {}).exits(6);
 }
 
 #[test]
@@ -151,15 +146,13 @@ fn fault_149_a_helper_that_fails_is_a_warning_that_names_it() {
         private.helper("test", end);
         private.write("netrc-home/.docker/config.json", &format!("{{\"credsStore\": \"{helper}\"}}"));
         private.guard(false);
-        let ended = private.fetch(|_| {});
-        assert_eq!(ended.code, Some(6), "{}", ended.err);
+        let ended = private.fetch(|_| {}).exits(6);
         has(&ended.err, &["warning: ", why, "if it needs a login: "]);
         assert_eq!(ended.err.matches("warning: ").count(), 1, "{}", ended.err);
 
         // A public repository of the same registry.
         private.registry.guard("team/models");
-        let ended = private.fetch(|_| {});
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let ended = private.fetch(|_| {}).exits(0);
         has(&ended.err, &["warning: ", why]);
     }
     // A helper without a login for the registry is no failure.
@@ -167,7 +160,5 @@ fn fault_149_a_helper_that_fails_is_a_warning_that_names_it() {
     private.helper("test", "echo 'credentials not found in native keychain'; exit 1");
     private.write("netrc-home/.docker/config.json", "{\"credsStore\": \"test\"}");
     private.registry.guard("team/models");
-    let ended = private.fetch(|_| {});
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(!ended.err.contains("warning"), "{}", ended.err);
+    private.fetch(|_| {}).exits(0).err_lacks(&["warning"]);
 }

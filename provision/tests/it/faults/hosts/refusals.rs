@@ -1,16 +1,11 @@
 //! Refusals: each cause has its message, which names the login's variable or file if the login is the cause.
 
-use std::process::Command;
-
-use provision_http::{ClientConfig, Credential};
 use provision_testbed::hosts::civitai::{Civitai, File, Version};
 use provision_testbed::hosts::oci::Registry;
-use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig};
 
 use crate::both_clients::BOTH;
-use crate::lock_commands::{Fixture, has, said};
-use crate::program::run;
-use crate::secrets::MARK;
+use crate::lock_commands::{Fixture, has};
+use crate::prelude::*;
 
 /// A refusal with these headers and this body.
 fn refusal(code: u16, headers: &[(&str, &str)], body: &str) -> Fault {
@@ -61,7 +56,7 @@ fn fault_123_a_hub_token_is_told_from_access_and_absence() {
             ] {
                 let mut command = fixture.command(args);
                 set(&mut command);
-                let (_, err) = said(run(&mut command), code, args);
+                let Ended { err, .. } = run(&mut command).exits(code);
                 has(&err, &[says, name]);
                 let others = of_the_hub().map(|(.., says)| says).into_iter().filter(|other| *other != says);
                 assert!(others.into_iter().all(|other| !err.contains(other)), "{args:?}: {err}");
@@ -71,7 +66,7 @@ fn fault_123_a_hub_token_is_told_from_access_and_absence() {
 }
 
 #[test]
-fn fault_123_each_host_has_three_messages_with_the_logins_source() {
+fn fault_123_each_host_has_three_messages_that_name_the_login() {
     let fixture = Fixture::new();
     std::fs::write(fixture.path("netrc"), format!("machine 127.0.0.1 login me password {MARK}-netrc\n"))
         .unwrap();
@@ -99,7 +94,7 @@ fn fault_123_each_host_has_three_messages_with_the_logins_source() {
             } else {
                 command.env(variable.0, format!("{MARK}-token")).env(variable.1, fixture.site.url(""));
             }
-            let (_, err) = said(run(&mut command), code, &args);
+            let err = run(&mut command).exits(code).err;
             let says = if status == 403 && source.starts_with("github:") {
                 "may not read the repository"
             } else {
@@ -204,7 +199,7 @@ fn fault_100_a_refusal_beyond_logins_blames_none() {
         for args in [&["fetch"][..], &["lock", "add", &url]] {
             let ended =
                 run(fixture.command(args).env("NETRC", fixture.path("netrc")).env("PROVISION_RETRIES", "1"));
-            let (_, err) = said(ended, code, args);
+            let err = ended.exits(code).err;
             has(&err, says);
             assert!(!err.contains("netrc") && !err.contains("does not know"), "{args:?}: {err}");
         }
@@ -220,7 +215,7 @@ fn fault_100_the_hosts_reason_is_short_harmless_and_redacted() {
     let url = fixture.site.url("/vae/x.bin");
     fixture.site.inject("/vae/x.bin", json(403, &format!("{{\"message\": \"{message}\"}}")));
     let args = ["lock", "add", &url];
-    let (_, err) = said(run(fixture.command(&args).env("NETRC", fixture.path("netrc"))), 6, &args);
+    let Ended { err, .. } = run(fixture.command(&args).env("NETRC", fixture.path("netrc"))).exits(6);
     has(&err, &["no", "very long"]);
     assert!(err.len() < 800 && !err.contains(['\u{202e}', '\u{1b}']), "{err}");
 }

@@ -1,10 +1,6 @@
 //! Locks that pin broken safetensors files: they are installed, with a warning that no loader will accept them.
 
-use provision_core::event::Event;
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{program, run};
+use crate::prelude::*;
 
 fn safetensors(header: &str, data: usize) -> Content {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -15,47 +11,34 @@ fn safetensors(header: &str, data: usize) -> Content {
 
 const GOOD: &str = r#"{"w":{"dtype":"BF16","shape":[100],"data_offsets":[0,200]}}"#;
 
-fn warnings(fixture: &Fixture) -> Vec<String> {
-    fixture.events.filter_map(|event| match event {
-        Event::Warning { message } => Some(message.clone()),
-        _ => None,
-    })
-}
-
 #[test]
 fn only_a_wrong_safetensors_header_is_warned_about() {
     let mut fixture = Fixture::new();
     fixture.file("good.safetensors", &safetensors(GOOD, 200)).file("other.gguf", &safetensors("{", 10));
     fixture.fetch_all();
-    assert_eq!(warnings(&fixture), Vec::<String>::new());
+    assert_eq!(fixture.warnings(), Vec::<String>::new());
 
     fixture
         .file("d/cut.safetensors", &safetensors(GOOD, 150))
         .file("d/page.SafeTensors", &safetensors("{", 10));
     let report = fixture.fetch_all();
     assert!(report.is_complete());
-    let said = warnings(&fixture);
+    let said = fixture.warnings();
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].contains("d/cut.safetensors: it has the SHA-256 that the lock names"), "{said:?}");
     assert!(said[0].contains("fill 200 bytes after the header, and 150 bytes are there"), "{said:?}");
     // The warning is printed only when the file is fetched.
     fixture.config.verify = provision_engine::fetch::Verify::Full;
     fixture.fetch_all();
-    assert_eq!(warnings(&fixture).len(), 2);
+    assert_eq!(fixture.warnings().len(), 2);
 }
 
 #[test]
 fn a_wrong_header_does_not_change_the_exit_code() {
     let mut fixture = Fixture::new();
     fixture.file("x.safetensors", &safetensors("<!doctype html>", 10));
-    let mut command = program(&fixture);
-    command.args(["fetch", "--lock"]).arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    let ended = run(&mut command);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(
-        ended.err.contains("no loader will take it: its header is not what the format asks for"),
-        "{}",
-        ended.err
-    );
+    run(&mut fetch(&fixture, &[]))
+        .exits(0)
+        .err_has(&["no loader will take it: its header is not what the format asks for"]);
     fixture.assert_installed();
 }

@@ -1,12 +1,10 @@
 //! Locks that are built to cost time and memory (fault 62).
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
 
 use super::refused::{fixture, nothing_done};
 use crate::faults::disk::machine::after;
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run, start_with_input};
+use crate::prelude::*;
 
 /// Far more than a run takes, even on a busy machine: work that grows with the square of the text would exceed it.
 const SECONDS: Duration = Duration::from_mins(1);
@@ -14,7 +12,7 @@ const SECONDS: Duration = Duration::from_mins(1);
 const MEMORY: u64 = 3 << 20;
 
 /// Runs the program on the lock at `path`, with limited memory.
-fn fetch(fixture: &Fixture, path: &std::path::Path) -> Ended {
+fn fetch(fixture: &Fixture, path: &Path) -> Ended {
     let mut command = program(fixture);
     command.args(["fetch", "--lock"]).arg(path).arg("--dest").arg(fixture.destination());
     let started = Instant::now();
@@ -39,9 +37,7 @@ fn fault_62_a_gigabyte_lock_is_refused_unread() {
     let fixture = fixture();
     let path = fixture.beside("models.lock");
     std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
-    let ended = fetch(&fixture, &path);
-    assert_eq!(ended.code, Some(3), "{}", ended.err);
-    assert!(ended.err.contains("larger than"), "{}", ended.err);
+    fetch(&fixture, &path).exits(3).err_has(&["larger than"]);
     nothing_done(&fixture);
 }
 
@@ -57,9 +53,7 @@ fn fault_62_an_endless_lock_on_standard_input_is_cut() {
         written += line.len();
         assert!(written < 1 << 30, "it reads without a limit");
     }
-    let ended = run.end();
-    assert_eq!(ended.code, Some(3));
-    assert!(ended.err.contains("larger than"), "{}", ended.err);
+    run.end().exits(3).err_has(&["larger than"]);
 }
 
 /// A text of this many lines.

@@ -1,30 +1,22 @@
 //! Piece lists that do not fit the lock or the file any more (faults 152 and 154 to 157).
 
 use std::fs;
-use std::time::Duration;
 
-use provision_core::digest::Sha256;
-use provision_core::piece_list::PieceList;
-use provision_testbed::Content;
 use rustix::fs::FlockOperation;
-use rustix::process::Signal;
 
-use crate::fixture::{Fixture, PATIENCE};
 use crate::lock_pieces::{LONG, install, list_of, lists, lock_text, lock_verb, pin, said};
-use crate::program::{signal, start, wait_until};
+use crate::prelude::*;
 
 /// An installed model of three pieces, and its lock.
 fn installed() -> (Fixture, Content) {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, LONG);
-    fixture.file("vae/x.bin", &content);
+    let (fixture, content) = Fixture::of("vae/x.bin", Content::generated(1, LONG));
     install(&fixture, "vae/x.bin", &content);
     fixture.write_lock();
     (fixture, content)
 }
 
 #[test]
-fn fault_152_a_header_that_lies_about_its_tensors_leaves_fixed_pieces() {
+fn fault_152_a_lying_tensor_header_leaves_fixed_pieces() {
     let tensors = |offsets: &str| {
         let header = format!(r#"{{"a":{{"dtype":"U8","shape":[1],"data_offsets":{offsets}}}}}"#);
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
@@ -58,13 +50,12 @@ fn fault_154_a_list_of_old_bytes_leaves_the_lock_with_them() {
         let sha256 = content.sha256_hex();
         said(&fixture, 0, &["add", &url, "--path", "vae/x.bin", "--sha256", &sha256, "--size", &size])
     };
-    let (out, _) = add(&old);
+    let out = add(&old).out;
     assert!(out.contains("unchanged") || out.contains("same bytes"), "{out}");
     assert!(lock_text(&fixture).contains(stale.as_str()), "the same bytes keep it");
 
     let new = Content::generated(2, LONG);
-    let (out, err) = add(&new);
-    assert!(out.contains("no piece list") && err.contains("describes the old bytes"), "{out}{err}");
+    add(&new).out_has(&["no piece list"]).err_has(&["describes the old bytes"]);
     assert!(!lock_text(&fixture).contains("pieces = "), "{}", lock_text(&fixture));
 
     // An update that reads the bytes again drops it, too.
@@ -82,14 +73,13 @@ fn fault_154_a_list_of_old_bytes_leaves_the_lock_with_them() {
         let hour_ago = fs::metadata(path).unwrap().modified().unwrap() - Duration::from_hours(1);
         fs::File::options().write(true).open(path).unwrap().set_modified(hour_ago).unwrap();
     }
-    let (out, _) = said(&fixture, 0, &["pieces"]);
-    assert!(out.contains("removed") && out.contains("no *.lock or *.toml beside it names it"), "{out}");
+    said(&fixture, 0, &["pieces"]).out_has(&["removed", "no *.lock or *.toml beside it names it"]);
     assert!(keep.exists() && object.exists() && !gone.exists());
     said(&fixture, 0, &["check", "--pieces"]);
 }
 
 #[test]
-fn fault_155_a_list_that_lies_about_its_file_is_found_by_the_check() {
+fn fault_155_a_list_that_lies_about_its_file_is_found() {
     let lie = |at: usize, digest: Sha256| if at == 1 { Sha256::of(b"lie") } else { digest };
     let (other, shorter) = (Content::generated(2, LONG), Content::generated(1, LONG - 1));
     for (make, why) in [
@@ -102,7 +92,7 @@ fn fault_155_a_list_that_lies_about_its_file_is_found_by_the_check() {
     ] {
         let (fixture, content) = installed();
         pin(&fixture, &content, &make(&content));
-        let (out, err) = said(&fixture, 5, &["check", "--pieces"]);
+        let Ended { out, err, .. } = said(&fixture, 5, &["check", "--pieces"]);
         let sentence = format!(
             "the piece list of vae/x.bin does not describe the file with SHA-256 {}",
             content.sha256_hex()
@@ -133,7 +123,7 @@ fn fault_156_a_list_that_is_missing_or_altered_is_named() {
             None => fs::remove_file(&path).unwrap(),
             Some(bytes) => fs::write(&path, bytes).unwrap(),
         }
-        let (out, err) = said(&fixture, 5, &["check", "--pieces"]);
+        let Ended { out, err, .. } = said(&fixture, 5, &["check", "--pieces"]);
         assert!(out.contains(&format!("{word:<11}  vae/x.bin")) && err.contains(why), "{out}{err}");
         assert!(err.contains("`lock pieces vae/x.bin`"), "{err}");
         said(&fixture, 0, &["pieces"]);

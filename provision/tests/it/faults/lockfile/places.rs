@@ -1,11 +1,9 @@
 //! Places that a list or an address asks for and that no file can have (fault 126).
 
 use std::io::{Read as _, Write as _};
-use std::process::Command;
 
-use provision_testbed::{BlockingOrigin, Content, OriginConfig};
-
-use crate::program::{BINARY, Ended, run, start_in_terminal, terminal};
+use crate::prelude::*;
+use crate::program::{start_in_terminal, terminal};
 
 /// An origin, and a lock that has `vae/x`.
 struct Places {
@@ -19,8 +17,7 @@ impl Places {
         origin.put("/x", Content::generated(1, 1000));
         origin.put("/loras", Content::generated(2, 1000));
         let places = Self { origin, directory: tempfile::tempdir().unwrap() };
-        let added = places.lock(&["add", &places.origin.url("/x"), "--path", "vae/x"]);
-        assert_eq!(added.code, Some(0), "{}", added.err);
+        places.lock(&["add", &places.origin.url("/x"), "--path", "vae/x"]).exits(0);
         places
     }
 
@@ -43,16 +40,14 @@ impl Places {
     fn refused_with(&self, code: i32, arguments: &[&str], says: &str) {
         let lock = || std::fs::read_to_string(self.directory.path().join("models.lock")).unwrap();
         let (before, requests) = (lock(), self.origin.counters().requests);
-        let ended = self.lock(arguments);
-        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.err);
-        assert!(ended.err.contains(says), "{arguments:?}: {}", ended.err);
+        self.lock(arguments).exits(code).err_has(&[says]);
         assert_eq!(self.origin.counters().requests, requests, "{arguments:?}: a request was sent");
         assert_eq!(lock(), before, "{arguments:?}");
     }
 }
 
 #[test]
-fn fault_126_a_place_that_collides_is_refused_before_the_network() {
+fn fault_126_a_colliding_place_is_refused_before_the_network() {
     let places = Places::new();
     let (x, loras) = (places.origin.url("/x"), places.origin.url("/loras"));
     for (path, says) in [
@@ -73,8 +68,7 @@ fn fault_126_a_place_that_collides_is_refused_before_the_network() {
     places.refused(&["add", &loras, &x, "--path", "vae/new", "--mirror", &x], "apply to one file");
     places.refused(&["add", &loras, &x, "--path", "mine"], "--path mine/ for a folder");
     places.refused(&["add", &x, "--path", "vae/", "--group", ""], "--group");
-    let other = places.lock(&["add", &x, "--path", "mine/y"]);
-    assert_eq!(other.code, Some(0), "{}", other.err);
+    places.lock(&["add", &x, "--path", "mine/y"]).exits(0);
     places.refused(&["add", &x, "--path", "mine"], "\"mine\" is a file, so \"mine/y\"");
 }
 
@@ -84,15 +78,15 @@ fn fault_126_a_bare_name_of_a_folder_is_the_folder() {
     places.origin.put("/l.safetensors", Content::generated(3, 1000));
     let url = places.origin.url("/l.safetensors");
     for (path, expected) in [("loras", "loras/"), ("Optical_Flow", "optical_flow/"), ("mine/", "mine/")] {
-        let added = places.lock(&["add", &url, "--path", path]);
-        assert_eq!(added.code, Some(0), "{}", added.err);
-        assert!(added.out.contains(&format!("added      {expected}l.safetensors")), "{}", added.out);
+        places
+            .lock(&["add", &url, "--path", path])
+            .exits(0)
+            .out_has(&[&format!("added      {expected}l.safetensors")]);
     }
     for (path, dest, warns) in
         [("models/vae/", "models", true), ("models/vae/", "m", false), ("x/", "models", false)]
     {
-        let added = places.lock(&["add", &url, "--path", path, "--dest", dest]);
-        assert_eq!(added.code, Some(0), "{}", added.err);
+        let added = places.lock(&["add", &url, "--path", path, "--dest", dest]).exits(0);
         assert_eq!(added.err.contains("the file will be at models/models/vae/"), warns, "{}", added.err);
     }
     // A folder or a file's name: nothing is guessed.
@@ -118,9 +112,7 @@ fn fault_126_a_person_is_asked_for_the_meaning_of_a_path() {
         let running = start_in_terminal(&mut command, side);
         user.write_all(answer.as_bytes()).unwrap();
         // The terminal has room for all that is said.
-        let ended = running.end();
-        assert_eq!(ended.code, Some(code), "{}", ended.out);
-        assert!(ended.out.contains(added), "{}", ended.out);
+        running.end().exits(code).out_has(&[added]);
         drop(command);
         let mut said = Vec::new();
         // The error of a terminal that no program has open.
@@ -137,22 +129,19 @@ fn fault_126_an_import_takes_the_path_of_one_source() {
     let text = format!("{x}?v=1\n  dir=vae\n  out=y\n{loras}\n  dir=vae\n  out=y\n");
     std::fs::write(places.directory.path().join("list"), text).unwrap();
     let import = ["import", "list", "--format", "aria2", "--allow-private"];
-    let ended = places.lock(&import);
-    assert!(ended.code == Some(2) && ended.err.contains("--path-of"), "{}", ended.err);
+    places.lock(&import).exits(2).err_has(&["--path-of"]);
     let of = |source: &str, path: &str| format!("--path-of={source}={path}");
     // A whole path, and a folder that gets the list's name.
     let chosen = [of(&format!("{x}?v=1"), "vae/one"), of(&loras, "loras")];
-    let ended = places.lock(&[&import[..], &[&chosen[0], &chosen[1]]].concat());
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(
-        ended.out.contains("added      vae/one ") && ended.out.contains("added      loras/y "),
-        "{}",
-        ended.out
-    );
+    places
+        .lock(&[&import[..], &[&chosen[0], &chosen[1]]].concat())
+        .exits(0)
+        .out_has(&["added      vae/one ", "added      loras/y "]);
     let unknown = of("hf:o/r/x", "vae/z");
-    let ended = places.lock(&[&import[..], &[&chosen[0], &chosen[1], &unknown]].concat());
-    assert_eq!(ended.code, Some(2), "{}", ended.err);
-    assert!(ended.err.contains("--path-of hf:o/r/x: no list names this source"), "{}", ended.err);
+    places
+        .lock(&[&import[..], &[&chosen[0], &chosen[1], &unknown]].concat())
+        .exits(2)
+        .err_has(&["--path-of hf:o/r/x: no list names this source"]);
 }
 
 #[test]
@@ -179,8 +168,10 @@ fn fault_53_an_option_with_a_secret_address_hides_it() {
         assert!(!ended.err.contains("CAN") && !ended.err.contains("ARY"), "{value}: {}", ended.err);
     }
     let value = format!("{x}?v=CANARY=mine/a=b");
-    let ended = places.lock(&["import", "list", "--format=aria2", "--allow-private", "--path-of", &value]);
-    assert!(ended.code == Some(0) && ended.out.contains("added      mine/a=b"), "{}{}", ended.out, ended.err);
+    places
+        .lock(&["import", "list", "--format=aria2", "--allow-private", "--path-of", &value])
+        .exits(0)
+        .out_has(&["added      mine/a=b"]);
 }
 
 #[test]
@@ -199,12 +190,9 @@ fn fault_126_a_chosen_path_is_read_as_the_one_of_add() {
             &format!("--path-of={url}={path}"),
         ])
     };
-    let asked = import("loras/flux");
-    assert_eq!(asked.code, Some(2), "{}{}", asked.out, asked.err);
-    assert!(asked.err.contains(&format!("lock add {url} --path loras/flux.safetensors")), "{}", asked.err);
+    import("loras/flux").exits(2).err_has(&[&format!("lock add {url} --path loras/flux.safetensors")]);
     // Only the paths of lists begin with the destination's name.
-    let added = import("models/vae/q.safetensors");
-    assert!(added.out.contains("added      models/vae/q.safetensors"), "{}{}", added.out, added.err);
+    import("models/vae/q.safetensors").out_has(&["added      models/vae/q.safetensors"]);
 }
 
 #[test]
@@ -214,20 +202,18 @@ fn fault_126_a_printed_command_names_the_source_or_none() {
     let query = format!("{}?v=1", places.origin.url("/l.safetensors"));
     let hostile = places.origin.url("/$(touch%20x);reboot");
     std::fs::write(places.directory.path().join("list"), format!("{hostile}\n{query}\n")).unwrap();
-    let listed = places.lock(&["import", "list", "--format=urls", "--allow-private"]);
-    assert_eq!(listed.code, Some(2), "{}", listed.err);
+    let listed = places.lock(&["import", "list", "--format=urls", "--allow-private"]).exits(2);
     for says in [
         format!("`provision lock add '{hostile}' --path FOLDER/`"),
         "`provision lock add SOURCE --path FOLDER/`, where SOURCE is its whole address".to_owned(),
     ] {
         assert!(listed.err.contains(&says), "{says}: {}", listed.err);
     }
-    let added = places.lock(&["add", &query, "--path", "loras/flux"]);
-    assert_eq!(added.code, Some(2), "{}", added.err);
+    let added = places.lock(&["add", &query, "--path", "loras/flux"]).exits(2);
     for path in ["loras/flux/", "loras/flux.safetensors"] {
-        assert!(added.err.contains(&format!("provision lock add SOURCE --path {path}")), "{}", added.err);
+        added.err_has(&[&format!("provision lock add SOURCE --path {path}")]);
     }
-    assert!(!added.err.contains("add http"), "{}", added.err);
+    added.err_lacks(&["add http"]);
 }
 
 #[test]
@@ -249,7 +235,5 @@ fn fault_126_a_list_that_collides_is_refused_before_the_network() {
     places.refused(&list(&format!("{x}\n  dir=vae/x\n  out=y\n")), "is a file, so");
     // Of two that exclude each other the first one is added.
     let both = list(&format!("{x}\n  dir=a\n  out=b\n{x}\n  dir=a/b\n  out=c\n"));
-    let ended = places.lock(&both);
-    assert_eq!(ended.code, Some(2), "{}", ended.err);
-    assert!(ended.out.contains("added      a/b") && ended.err.contains("is a file, so"), "{}", ended.err);
+    places.lock(&both).exits(2).out_has(&["added      a/b"]).err_has(&["is a file, so"]);
 }

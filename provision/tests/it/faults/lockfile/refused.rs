@@ -1,9 +1,7 @@
-//! Locks that the program refuses: exit code 3, the line, and no effect (faults 56 to 61).
+//! Locks that the program refuses: exit code 3, the line, and no effect (faults 56 to 61). A row stands for its message;
+//! the unit tests of `core` have every path, digest and size.
 
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run};
+use crate::prelude::*;
 
 /// A fixture that serves the URLs of these locks, so that a request would be seen.
 pub(super) fn fixture() -> Fixture {
@@ -29,10 +27,9 @@ pub(super) fn fetch(fixture: &Fixture, text: &[u8]) -> Ended {
 /// The lock ends the program with 3 and a message that has the line and these words. No request is sent, and no file
 /// is created.
 pub(super) fn refused(fixture: &Fixture, text: &str, line: usize, says: &str) -> String {
-    let ended = fetch(fixture, text.as_bytes());
-    assert_eq!(ended.code, Some(3), "{text}\n{}", ended.err);
+    let ended = fetch(fixture, text.as_bytes()).row(text).exits(3);
     assert!(ended.err.contains(&format!("models.lock:{line}:")), "line {line} of\n{text}\n{}", ended.err);
-    assert!(ended.err.contains(&format!("\n{line} | ")), "{}", ended.err);
+    ended.err_has(&[&format!("\n{line} | ")]);
     assert!(ended.err.contains(says), "{says:?} of\n{text}\n{}", ended.err);
     nothing_done(fixture);
     ended.err
@@ -49,19 +46,12 @@ fn fault_56_a_path_that_could_leave_the_destination_is_refused() {
     let long = format!("\"{}\"", "n".repeat(256));
     for (path, says) in [
         ("\"../x\"", "\"..\" would leave"),
-        ("\"a/../../x\"", "\"..\" would leave"),
-        ("\"a/..\"", "would leave"),
         ("\"./x\"", "would leave or repeat"),
-        ("\"a//x\"", "would leave or repeat"),
         ("\"/etc/passwd\"", "absolute"),
         ("\"~/x\"", "home directory"),
         ("'C:\\x'", "':' is not allowed"),
-        ("'a\\..\\x'", "is not allowed"),
         ("\"a\\u0000b\"", "'\\0' is not allowed"),
-        ("\"a\\nb\"", "'\\n' is not allowed"),
         ("\"a\\u001bb\"", "is not allowed"),
-        ("\"a\\u007fb\"", "is not allowed"),
-        ("\"a\\u202eb\"", "is not allowed"),
         ("\"\"", "empty"),
         (long.as_str(), "256 bytes"),
     ] {
@@ -74,25 +64,16 @@ fn fault_57_paths_that_collide_on_some_systems_are_refused() {
     let fixture = fixture();
     for (path, says) in [
         ("\"CON\"", "reserved"),
-        ("\"a/nul.safetensors\"", "reserved"),
-        ("\"com1.x/y\"", "reserved"),
-        ("\"x.\"", "ends with a dot"),
         ("\"x \"", "ends with a dot or a space"),
         ("\".x.safetensors.part\"", "part files"),
-        ("\".provision.lock\"", "part files"),
     ] {
         refused(&fixture, &format!("version = 1\n{}", entry(&fixture, path, "5")), 3, says);
     }
-    // Case; composed and decomposed; case of the decomposed; a file and a directory.
+    // Case; case of the decomposed; a file and a directory.
     for (first, second, says) in [
         ("\"vae/X\"", "\"VAE/x\"", "are one file"),
-        ("\"é\"", "\"e\\u0301\"", "are one file"),
         ("\"É/x\"", "\"e\\u0301/X\"", "are one file"),
-        ("\"\\u212b\"", "\"å\"", "are one file"),
-        ("\"Σ\"", "\"σ\"", "are one file"),
         ("\"a\"", "\"a/b\"", "is a file, so"),
-        ("\"a/b\"", "\"a\"", "is a file, so"),
-        ("\"A\"", "\"a/b\"", "is a file, so"),
         ("\"é\"", "\"e\\u0301/x\"", "is a file, so"),
         ("\".models-installed\"", "\"x\"", ".models-installed"),
     ] {
@@ -107,14 +88,7 @@ fn fault_117_paths_that_fold_into_one_are_refused() {
     let fixture = fixture();
     for (first, second, says) in [
         ("\"straße\"", "\"STRASSE\"", "are one file"),
-        ("\"vae/ẞ\"", "\"vae/ss\"", "are one file"),
-        ("\"İ\"", "\"i\\u0307\"", "are one file"),
-        ("\"ΟΔΟΣ\"", "\"οδος\"", "are one file"),
-        ("\"ﬁ.bin\"", "\"FI.bin\"", "are one file"),
-        ("\"\\u212A/x\"", "\"k/X\"", "are one file"),
         ("\"a\\u200Db\"", "\"ab\"", "are one file"),
-        ("\"so\\u00ADft/x\"", "\"soft/x\"", "are one file"),
-        ("\"❤\\uFE0F\"", "\"❤\"", "are one file"),
         ("\"STRASSE\"", "\"straße/x\"", "is a file, so"),
         ("\".Models-In\\u200Bstalled\"", "\"x\"", "are one file"),
     ] {
@@ -133,10 +107,7 @@ fn fault_58_an_invalid_digest_is_refused() {
     let sha256 = Content::generated(1, 5).sha256_hex();
     for (bad, says) in [
         (sha256[1..].to_owned(), "this has 63"),
-        (format!("{sha256}0"), "this has 65"),
-        (String::new(), "this has 0"),
         (sha256.to_uppercase(), "0-9 and a-f"),
-        (format!("g{}", &sha256[1..]), "this has 'g'"),
         (format!("sha256:{}", &sha256[7..]), "this has 's'"),
     ] {
         let text = format!("version = 1\n{}", entry(&fixture, "\"x\"", "5").replace(&sha256, &bad));
@@ -156,12 +127,9 @@ fn fault_60_invalid_sizes_are_refused_with_their_numbers() {
     let fixture = fixture();
     for (size, says) in [
         ("-5", "-5 is below zero"),
-        ("5.0", "size = 5.0"),
         ("5e3", "size = 5e3"),
-        ("9223372036854775808", "size = 9223372036854775808"),
         ("99999999999999999999999999", "99999999999999999999999999"),
         ("nan", "expected"),
-        ("\"5\"", "size = \"5\""),
         ("true", "expected"),
     ] {
         refused(&fixture, &format!("version = 1\n{}", entry(&fixture, "\"x\"", size)), 5, says);
@@ -176,9 +144,7 @@ fn fault_60_a_set_larger_than_the_disk_is_refused_up_front() {
     let fixture = fixture();
     // 4 EiB: no disk of a test machine is that large.
     let text = format!("version = 1\n{}", entry(&fixture, "\"x\"", "4611686018427387904"));
-    let ended = fetch(&fixture, text.as_bytes());
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(ended.err.contains("4.61 EB") && ended.err.contains("free"), "{}", ended.err);
+    fetch(&fixture, text.as_bytes()).exits(7).err_has(&["4.61 EB", "free"]);
     assert_eq!(fixture.origin.counters().connections_accepted, 0);
     assert!(fixture.listing().iter().all(|name| name == ".provision.lock"), "{:?}", fixture.listing());
 }
@@ -202,9 +168,7 @@ fn fault_61_missing_or_unknown_keys_are_refused_with_their_line() {
     refused(&fixture, &format!("version = 1\n{good}size = 5\n"), 7, "duplicate key");
     refused(&fixture, &format!("version = 1\n{}", good.replace("size = 5", "size = ")), 5, "");
     for (text, says) in [(good.as_bytes(), "version"), (b"", "version"), (b"version = 1\n\xff", "UTF-8")] {
-        let ended = fetch(&fixture, text);
-        assert_eq!(ended.code, Some(3), "{}", ended.err);
-        assert!(ended.err.contains(says) && ended.err.contains("models.lock"), "{}", ended.err);
+        fetch(&fixture, text).exits(3).err_has(&[says, "models.lock"]);
         nothing_done(&fixture);
     }
 }

@@ -1,13 +1,6 @@
 //! Locks that change during a run, and locks with another digest for an installed file (faults 63 and 64).
 
-use std::process::Command;
-use std::time::Duration;
-
-use provision_testbed::{Content, Fault, Shape};
-
-use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{program, run, start};
-use crate::skip::needs_tool;
+use crate::prelude::*;
 
 fn fetch(fixture: &Fixture) -> Command {
     let mut command = program(fixture);
@@ -25,14 +18,13 @@ fn fault_63_a_lock_edited_during_a_run_does_not_affect_it() {
     let text = fixture.lock_text();
     fixture.origin.shape(Shape::rate(1_000_000));
     let running = start(&mut fetch(&fixture));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 100_000).unwrap();
+    fixture.wait_for_bytes(100_000);
 
     // Another digest under the same path, another file, and an edit in place rather than a rename.
     let mut edited = Fixture::new();
     edited.file("x", &second).file("y", &second);
     std::fs::write(fixture.beside("models.lock"), edited.lock_text()).unwrap();
-    let ended = running.end();
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    running.end().exits(0);
     fixture.assert_installed();
 
     // The marker describes the lock as it was read.
@@ -43,11 +35,10 @@ fn fault_63_a_lock_edited_during_a_run_does_not_affect_it() {
     assert!(dry_run(&text).contains("present  x"));
     let plan = dry_run(&edited.lock_text());
     assert!(plan.contains("fetch    x") && plan.contains("copy     y"), "{plan}");
-    let requests = fixture.origin.counters().requests;
+    let requests = fixture.requests();
     std::fs::write(fixture.beside("models.lock"), &text).unwrap();
-    let again = run(&mut fetch(&fixture));
-    assert!(again.err.contains("marker .models-installed is valid"), "{}", again.err);
-    assert_eq!(fixture.origin.counters().requests, requests);
+    run(&mut fetch(&fixture)).err_has(&["marker .models-installed is valid"]);
+    assert_eq!(fixture.requests(), requests);
 }
 
 /// A fixture where `x` is installed and the lock now names another digest for it.
@@ -66,7 +57,7 @@ fn fault_64_the_marker_is_removed_before_the_old_file() {
     let (mut fixture, first) = changed();
     fixture.config.transfer.stall = Duration::from_secs(30);
     fixture.origin.inject("/x", Fault::Stall(1000));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch_until(stopped));
         fixture.origin.wait_for(PATIENCE, |counters| counters.path("/x").body_bytes > 1_000_000).unwrap();
@@ -93,8 +84,7 @@ fn fault_64_the_marker_removal_is_durable_before_any_change() {
     command.args(["-e", "trace=unlinkat,unlink,fsync,renameat,renameat2,rename,pwrite64"]);
     command.arg(plain.get_program()).args(plain.get_args());
     command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ended = run(&mut command);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut command).exits(0);
     fixture.assert_installed();
     let log = std::fs::read_to_string(log).unwrap();
     let first = |what: &str, is: &dyn Fn(&str) -> bool| {

@@ -1,11 +1,8 @@
 //! Name servers on the loopback, for a program that reads a resolv.conf of its own.
 
 use std::net::{Ipv4Addr, UdpSocket};
-use std::process::Command;
 
-use crate::faults::disk::machine::environment;
-use crate::fixture::Fixture;
-use crate::skip::{needs, needs_root};
+use crate::prelude::*;
 
 /// A name server on port 53; `None` if the test is skipped.
 pub(super) fn bind(address: &str) -> Option<UdpSocket> {

@@ -3,15 +3,11 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use provision_testbed::{Content, Shape};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::Signal;
 
-use crate::fixture::Fixture;
-use crate::program::{self, PATIENCE, fetch, program, signal, start_into, wait_until};
+use crate::prelude::*;
+use crate::program::{self, start_into};
 
 /// The longest time from a stop to the end.
 const SECONDS: Duration = Duration::from_secs(3);
@@ -60,7 +56,7 @@ fn fault_107_a_stop_is_obeyed_though_the_output_is_not_read() {
             fixture.origin.shape(Shape::rate(1_000_000));
             let ((_out, out), (_err, err)) = (full_pipe(), full_pipe());
             let child = start_into(&mut fetch(&fixture, &["-v", "--progress", mode]), out, err);
-            fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+            fixture.wait_for_bytes(1_000_000);
             let stopped = Instant::now();
             signal(&child, wish);
             assert_eq!(child.end().code, Some(code), "{mode}");
@@ -71,20 +67,20 @@ fn fault_107_a_stop_is_obeyed_though_the_output_is_not_read() {
 }
 
 #[test]
-fn fault_107_a_stopped_terminal_stops_neither_transfer_nor_signal() {
+fn fault_107_a_stopped_terminal_stops_no_transfer_or_signal() {
     for is_over in [true, false] {
         let fixture = set(24_000_000);
         fixture.origin.shape(Shape::rate(if is_over { 4_000_000 } else { 500_000 }));
         let (mut terminal, end) = program::terminal();
         let mut command = fetch(&fixture, &["--connections", "2", "--progress", "bars"]);
         let child = start_into(command.env("TERM", "xterm"), Stdio::null(), end.into());
-        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
+        fixture.wait_for_bytes(500_000);
         // Ctrl-S.
         terminal.write_all(b"\x13").unwrap();
         if is_over {
             wait_until(PATIENCE, "the marker", || fixture.path(".models-installed").exists());
         } else {
-            fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_500_000).unwrap();
+            fixture.wait_for_bytes(1_500_000);
         }
         let stopped = Instant::now();
         signal(&child, Signal::TERM);

@@ -1,20 +1,12 @@
 //! Stops at moments when no transfer is running (fault 108).
 
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
-use provision_core::digest::Sha256;
-use provision_disk::{Acquire, Destination, LockAttempt};
-use provision_testbed::{Content, Fault};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use provision_disk::LockAttempt;
+use rustix::process::{kill_process, kill_process_group};
 
 use super::name_server::{bind, with_resolv_conf};
-use crate::faults::disk::machine::environment;
-use crate::fixture::Fixture;
-use crate::program::{BINARY, PATIENCE, Run, fetch, program, signal, start, wait_until};
-use crate::skip::needs_root;
+use crate::prelude::*;
 
 /// The longest time from a stop to the end.
 const SECONDS: Duration = Duration::from_secs(2);
@@ -25,15 +17,13 @@ const SIGNALS: [(Signal, i32); 3] = [(Signal::TERM, 143), (Signal::INT, 130), (S
 fn assert_stops(child: Run, (wish, code): (Signal, i32)) {
     let told = Instant::now();
     signal(&child, wish);
-    let ended = child.end();
-    assert_eq!(ended.code, Some(code), "{}{}", ended.out, ended.err);
+    let ended = child.end().exits(code);
     assert!(told.elapsed() < SECONDS, "{:?}: {}", told.elapsed(), ended.err);
 }
 
 /// A fixture, and a command whose lock is at an address that never answers.
 fn silent_lock(command: &str) -> (Fixture, Command) {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
     let text = fixture.lock_text();
     fixture.origin.put("/models.lock", Content::bytes(text.clone().into_bytes()));
     fixture.origin.inject("/models.lock", Fault::NoAnswer);
@@ -69,8 +59,7 @@ fn fault_108_a_stop_reaches_the_program_below_pre_start() {
         let told = Instant::now();
         // As a terminal does it.
         kill_process_group(Pid::from_child(&child), wish).unwrap();
-        let ended = child.end();
-        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        let ended = child.end().exits(code);
         assert!(told.elapsed() < SECONDS, "{:?}: {}", told.elapsed(), ended.err);
     }
 }
@@ -92,8 +81,7 @@ fn fault_108_the_first_process_of_a_container_obeys_at_any_time() {
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
     let first = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
     kill_process(first, Signal::TERM).unwrap();
-    let ended = child.end();
-    assert_eq!(ended.code, Some(143), "{}", ended.err);
+    let ended = child.end().exits(143);
     assert!(told.elapsed() < SECONDS, "{:?}: {}", told.elapsed(), ended.err);
 }
 
@@ -120,8 +108,7 @@ fn fault_108_a_stop_ends_a_name_lookup() {
 
 #[test]
 fn fault_108_a_stop_ends_the_wait_for_a_lock() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
     let destination = Destination::create(&fixture.destination()).unwrap();
     let held = LockAttempt::default().try_acquire(&destination).unwrap();
     assert!(matches!(held, Acquire::Acquired(_)));

@@ -1,12 +1,8 @@
 //! Texts that would control a terminal or turn the direction of what follows (fault 112).
 
-use std::process::Command;
-
 use provision_core::terminal_text::is_unsafe;
-use provision_testbed::{Content, Fault};
 
-use crate::fixture::Fixture;
-use crate::program::{fetch, program, run};
+use crate::prelude::*;
 
 /// A name that erases the screen, and reads as `x…txt.exe` from its middle on.
 const EVIL: &str = "x\u{1b}[2J\u{1b}[31m\u{9b}31m\u{7}\u{202e}exe.txt\u{2066}\u{feff}";
@@ -23,8 +19,7 @@ fn assert_harmless(command: &mut Command) -> String {
 
 #[test]
 fn fault_112_arguments_and_variables_are_shown_harmless() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000));
+    let fixture = Fixture::with(&[("x", 1, 1000)]);
     let lock = fixture.write_lock();
     let lock = lock.to_str().unwrap();
     let dest = fixture.destination();
@@ -62,8 +57,7 @@ fn fault_112_arguments_and_variables_are_shown_harmless() {
 
 #[test]
 fn fault_112_paths_on_this_machine_are_shown_harmless() {
-    let mut fixture = Fixture::new();
-    fixture.file("x", &Content::generated(1, 1000)).file("y", &Content::generated(2, 1000));
+    let mut fixture = Fixture::with(&[("x", 1, 1000), ("y", 2, 1000)]);
     let dest = fixture.beside(EVIL);
     for (command, more) in [
         ("fetch", &["-v"][..]),

@@ -1,11 +1,7 @@
 //! Files that change during a fetch, and the validators that show it (faults 15 to 18).
 
-use provision_core::event::Event;
-use provision_core::schedule::Limits;
-use provision_testbed::{Content, Fault, When};
-
 use super::{SIZE, fixture, requests, sent};
-use crate::fixture::{Fixture, start_origin};
+use crate::prelude::*;
 
 /// A fixture whose lock names `wanted`. Its URL serves `versions` in turn: the next one replaces the one before at each
 /// request whose number is in `at`. One connection, so that requests have an order.

@@ -2,11 +2,8 @@
 
 use std::net::IpAddr;
 
-use provision_testbed::{BlockingOrigin, Content, OriginConfig, Tls, authority};
-
-use crate::fixture::{Fixture, pem};
-use crate::program::{Ended, program, run};
-use crate::secrets;
+use crate::fixture::pem;
+use crate::prelude::*;
 
 fn fixture() -> (Fixture, BlockingOrigin) {
     let addr = ("127.0.0.4".parse::<IpAddr>().unwrap(), 0).into();
@@ -27,10 +24,8 @@ fn fixture() -> (Fixture, BlockingOrigin) {
 }
 
 fn fetch(fixture: &Fixture, variables: &[(&str, String)]) -> Ended {
-    let mut command = program(fixture);
-    command.args(["fetch", "--retries", "1", "--lock"]).arg(fixture.write_lock());
-    command.arg("--dest").arg(fixture.destination()).env_remove("https_proxy");
-    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let mut command = verb(fixture, "fetch", &["--retries", "1"]);
+    command.env_remove("https_proxy").envs(variables.iter().map(|(name, value)| (name, value)));
     run(&mut command)
 }
 
@@ -49,9 +44,10 @@ fn fault_55_unreadable_certificates_end_a_run_at_its_start() {
         ("SSL_CERT_DIR", format!("{}:{}", at("absent"), at("empty"))),
         ("SSL_CERT_DIR", ":".to_owned()),
     ] {
-        let ended = fetch(&fixture, &[(name, value.clone())]);
-        assert_eq!(ended.code, Some(2), "{name}={value}: {}", ended.err);
-        assert!(ended.err.contains(name) && ended.err.contains(&value), "{name}={value}: {}", ended.err);
+        fetch(&fixture, &[(name, value.clone())])
+            .row(format!("{name}={value}"))
+            .exits(2)
+            .err_has(&[name, &value]);
         assert!(fixture.listing().is_empty(), "{name}={value}");
     }
     // A valid one does not make up for an invalid one.
@@ -70,8 +66,7 @@ fn fault_55_several_certificate_directories_are_read() {
         ("SSL_CERT_FILE", at("with/authority.crt")),
     ] {
         let _ = std::fs::remove_dir_all(fixture.destination());
-        let ended = fetch(&fixture, &[(name, value.clone())]);
-        assert_eq!(ended.code, Some(0), "{name}={value}: {}", ended.err);
+        fetch(&fixture, &[(name, value.clone())]).row(format!("{name}={value}")).exits(0);
         fixture.assert_installed();
     }
 }

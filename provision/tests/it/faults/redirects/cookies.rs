@@ -1,11 +1,7 @@
 //! Redirects that want their cookie back (fault 101).
 
-use provision_http::ClientConfig;
-use provision_testbed::{BlockingOrigin, Content, Control, Fault, When};
-
 use crate::both_clients::BOTH;
-use crate::fixture::{Fixture, start_origin};
-use crate::secrets::{self, MARK};
+use crate::prelude::*;
 
 /// A redirect of requests to `path` without a `Cookie` that has `wanted`.
 fn gate(origin: &Control, path: &str, location: &str, set: &str, wanted: &'static str) {
@@ -78,6 +74,5 @@ fn fault_101_a_cookie_is_in_no_message() {
     // A circle that no cookie ends stays an error.
     origin.clear_faults("/x");
     gate(&origin, "/x", "/x", &format!("gate={value}"), "never");
-    let error = fixture.fetch_refused().to_string();
-    assert!(error.contains("more than 10 times"), "{error}");
+    fixture.fetch_refused_with(&["more than 10 times"]);
 }

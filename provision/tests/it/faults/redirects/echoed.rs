@@ -1,15 +1,10 @@
 //! Secrets that a host echoes (fault 53). The secrets here consist of letters only and look like any word, so only the
 //! client that sent them can redact them.
 
-use std::sync::Arc;
-
 use provision_core::backoff::RetryPolicy;
 use provision_http::metadata::{MetadataClient, MetadataError};
-use provision_http::{Credential, HttpClient};
-use provision_testbed::{Content, Fault};
 
-use crate::fixture::Fixture;
-use crate::secrets::{self, MARK};
+use crate::prelude::*;
 
 const SIZE: u64 = 100_000;
 

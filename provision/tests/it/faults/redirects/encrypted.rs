@@ -2,12 +2,8 @@
 
 use std::net::IpAddr;
 
-use provision_http::{Credential, Roots};
-use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, Tls, authority};
-
 use super::{CANARY, authorizations};
-use crate::fixture::Fixture;
-use crate::secrets;
+use crate::prelude::*;
 
 /// Names that all resolve to one origin.
 const NAMES: [&str; 6] = [
@@ -58,8 +54,7 @@ fn fault_45_from_https_nothing_leads_to_http() {
     fixture.origin.put("/y", content.clone());
     encrypted.inject("/x", Fault::redirect(fixture.origin.url("/y")));
     fixture.model("x", &content, &[encrypted.url("/x")]);
-    let error = fixture.fetch_refused().to_string();
-    assert!(error.contains("from https to http"), "{error}");
+    fixture.fetch_refused_with(&["from https to http"]);
     assert_eq!(fixture.origin.counters().connections_accepted, 0, "it was not even connected to");
     assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
 }

@@ -1,12 +1,9 @@
 //! Signatures in the path of a redirect (fault 104).
 
-use provision_http::ClientConfig;
-use provision_testbed::{Content, Fault, ResetAt};
+use provision_testbed::ResetAt;
 
 use crate::both_clients::BOTH;
-use crate::fixture::{Fixture, start_origin};
-use crate::program::{fetch, run};
-use crate::secrets::{self, MARK};
+use crate::prelude::*;
 
 #[test]
 fn fault_104_a_signature_in_a_redirects_path_is_not_shown() {

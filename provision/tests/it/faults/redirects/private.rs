@@ -3,15 +3,12 @@
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 
-use provision_http::{ClientConfig, Hosts, ProxyVariable};
-use provision_testbed::{BlockingOrigin, Content, Fault};
+use provision_http::Hosts;
 
 use crate::both_clients::BOTH;
-use crate::fixture::{Fixture, start_origin, start_proxy};
+use crate::prelude::*;
 use crate::program::end;
-use crate::skip::needs;
 
 const PUBLIC: &str = "93.184.215.14";
 const OTHER_PUBLIC: &str = "93.184.215.15";
@@ -35,8 +32,7 @@ fn run_in_a_network(test: &str) {
     unsafe { command.pre_exec(enter_a_network) };
     match command.output() {
         Ok(output) => {
-            let ended = end(output);
-            assert!(ended.code == Some(0) && ended.out.contains("1 passed"), "{}{}", ended.out, ended.err);
+            end(output).exits(0).out_has(&["1 passed"]);
         }
         Err(error) => {
             needs(&format!("a network namespace of one's own ({error})"), false);
@@ -175,8 +171,7 @@ fn in_a_network_of_its_own() {
     let other = start_origin(OTHER_PUBLIC);
     public.replace_faults("/x", Fault::redirect(other.url("/hop")));
     other.inject("/hop", Fault::redirect(here.url("/y")));
-    let error = fixture(&public, &content).fetch_refused().to_string();
-    assert!(error.contains("private"), "{error}");
+    fixture(&public, &content).fetch_refused_with(&["private"]);
     not_connected();
 
     // A name with an address of either kind leads to the public one.

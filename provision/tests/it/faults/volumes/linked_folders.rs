@@ -1,21 +1,16 @@
 //! Directories of models that are symlinks (fault 120): the user's own are followed, and no others.
 
-use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::unix::fs::{lchown, symlink};
 
-use provision_testbed::{Content, Shape};
-
-use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Ended, assert_take_turns, copy_program, program, run, start};
-use crate::skip::{needs_root, needs_tool};
+use crate::prelude::*;
+use crate::program::assert_take_turns;
 
 const SIZE: u64 = 400_000;
 
 /// A fixture with `checkpoints/x`, and `y` in the destination itself.
 fn fixture() -> (Fixture, Content) {
-    let (mut fixture, content) = (Fixture::new(), Content::generated(1, SIZE));
-    fixture.file("checkpoints/x", &content).file("y", &Content::generated(2, 1000));
+    let (mut fixture, content) = Fixture::of("checkpoints/x", Content::generated(1, SIZE));
+    fixture.file("y", &Content::generated(2, 1000));
     std::fs::create_dir(fixture.destination()).unwrap();
     (fixture, content)
 }
@@ -31,17 +26,6 @@ fn link(fixture: &Fixture, target: impl AsRef<Path>) -> PathBuf {
     let path = fixture.path("checkpoints");
     symlink(target, &path).unwrap();
     path
-}
-
-fn verb(fixture: &Fixture, name: &str, more: &[&str]) -> Ended {
-    run(&mut command(fixture, name, more))
-}
-
-fn command(fixture: &Fixture, name: &str, more: &[&str]) -> Command {
-    let mut command = program(fixture);
-    command.arg(name).arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    command.args(more);
-    command
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -63,35 +47,28 @@ fn fault_120_a_linked_model_directory_is_followed() {
             }
         };
         let at = link(&fixture, &target);
-        let dry = verb(&fixture, "fetch", &["--dry-run"]);
-        assert_eq!(dry.code, Some(0), "{kind}: {}", dry.err);
-        let status = verb(&fixture, "status", &[]);
-        assert!(status.code == Some(9) && status.out.contains("missing    checkpoints/x"), "{}", status.out);
-        let ended = verb(&fixture, "fetch", &[]);
-        assert_eq!(ended.code, Some(0), "{kind}: {}", ended.err);
+        run_verb(&fixture, "fetch", &["--dry-run"]).row(kind).exits(0);
+        run_verb(&fixture, "status", &[]).exits(9).out_has(&["missing    checkpoints/x"]);
+        run_verb(&fixture, "fetch", &[]).row(kind).exits(0);
         assert_eq!(std::fs::read_link(&at).unwrap(), target);
         assert_eq!(std::fs::read(volume.join("x")).unwrap(), content.to_vec());
         assert_eq!(names(&volume), ["x"], "{kind}");
         for (name, more) in
             [("fetch", &["--offline"][..]), ("ensure", &["--offline"]), ("verify", &[]), ("status", &[])]
         {
-            let ended = verb(&fixture, name, more);
-            assert_eq!(ended.code, Some(0), "{kind} {name}: {}{}", ended.out, ended.err);
+            run_verb(&fixture, name, more).row(format!("{kind} {name}")).exits(0);
         }
         // What `verify` finds wrong is mended through the link.
         std::fs::write(volume.join("x"), content.flipped(7, 1).to_vec()).unwrap();
-        assert_eq!(verb(&fixture, "verify", &[]).code, Some(5));
-        assert_eq!(verb(&fixture, "fetch", &[]).code, Some(0));
+        run_verb(&fixture, "verify", &[]).exits(5);
+        run_verb(&fixture, "fetch", &[]).exits(0);
         assert_eq!(std::fs::read(volume.join("x")).unwrap(), content.to_vec());
     }
 }
 
 #[test]
 fn fault_120_a_link_of_another_user_is_refused_and_named() {
-    if !needs_root() {
-        return;
-    }
-    let (fixture, _) = fixture();
+    let Some((fixture, _)) = with_root(fixture()) else { return };
     let volume = folder(&fixture, "volume");
     // A link of root's leads to a link of the other user.
     symlink(&volume, fixture.beside("theirs")).unwrap();
@@ -102,8 +79,7 @@ fn fault_120_a_link_of_another_user_is_refused_and_named() {
             lchown(&at, Some(1234), None).unwrap();
         }
         for name in ["fetch", "ensure", "verify"] {
-            let ended = verb(&fixture, name, &[]);
-            assert_eq!(ended.code, Some(7), "{of} {name}: {}{}", ended.out, ended.err);
+            let ended = run_verb(&fixture, name, &[]).row(format!("{of} {name}")).exits(7);
             let said = ended.out + &ended.err;
             assert!(said.contains("checkpoints is a symlink of user 1234"), "{of} {name}: {said}");
             assert!(said.contains("chown -h 0"), "{of} {name}: {said}");
@@ -120,8 +96,7 @@ fn fault_120_no_follow_refuses_every_linked_directory() {
     let volume = folder(&fixture, "volume");
     link(&fixture, &volume);
     for (name, more) in [("fetch", "--no-follow"), ("fetch", "--layers=layers"), ("verify", "--no-follow")] {
-        let ended = verb(&fixture, name, &[more]);
-        assert_eq!(ended.code, Some(7), "{name} {more}: {}{}", ended.out, ended.err);
+        let ended = run_verb(&fixture, name, &[more]).exits(7);
         assert!(
             (ended.out + &ended.err).contains("checkpoints is a symlink, not a directory"),
             "{name} {more}"
@@ -136,13 +111,11 @@ fn fault_120_a_link_that_changes_during_the_run_leads_nowhere() {
     fixture.origin.shape(Shape::rate(200_000));
     let (volume, other) = (folder(&fixture, "volume"), folder(&fixture, "other"));
     let at = link(&fixture, &volume);
-    let run = start(&mut command(&fixture, "fetch", &["--connections", "1"]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 100_000).unwrap();
+    let run = start(&mut verb(&fixture, "fetch", &["--connections", "1"]));
+    fixture.wait_for_bytes(100_000);
     std::fs::remove_file(at).unwrap();
     link(&fixture, &other);
-    let ended = run.end();
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(ended.err.contains("checkpoints/x is not where it was"), "{}", ended.err);
+    run.end().exits(7).err_has(&["checkpoints/x is not where it was"]);
     assert!(names(&other).is_empty() && !fixture.path(".models-installed").exists());
 }
 
@@ -154,7 +127,7 @@ fn fault_120_destinations_that_share_a_folder_take_turns() {
     link(&fixture, &volume);
     let second = folder(&fixture, "second");
     symlink(&volume, second.join("checkpoints")).unwrap();
-    let mut first = command(&fixture, "fetch", &["--connections", "1"]);
+    let mut first = verb(&fixture, "fetch", &["--connections", "1"]);
     let mut other = program(&fixture);
     other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(&second);
     assert_take_turns(&fixture, ("/checkpoints/x", SIZE), &mut first, &mut other);
@@ -163,17 +136,15 @@ fn fault_120_destinations_that_share_a_folder_take_turns() {
 }
 
 #[test]
-fn fault_120_links_within_the_destination_do_not_wait_for_each_other() {
+fn fault_120_links_within_the_destination_do_not_deadlock() {
     for target in [".", "real", "real/deeper"] {
         let (mut fixture, _) = fixture();
         fixture.file("more/z", &Content::generated(3, 1000));
         std::fs::create_dir_all(fixture.path("real/deeper")).unwrap();
         link(&fixture, target);
         symlink("real", fixture.path("more")).unwrap();
-        let ended = verb(&fixture, "fetch", &["--wait", "5s"]);
-        assert_eq!(ended.code, Some(0), "{target}: {}", ended.err);
-        assert!(!ended.err.contains("waiting"), "{target}: {}", ended.err);
-        assert_eq!(verb(&fixture, "verify", &[]).code, Some(0));
+        run_verb(&fixture, "fetch", &["--wait", "5s"]).row(target).exits(0).err_lacks(&["waiting"]);
+        run_verb(&fixture, "verify", &[]).exits(0);
     }
 }
 
@@ -182,24 +153,20 @@ fn fault_120_a_link_to_nothing_is_named_with_its_target() {
     let (fixture, _) = fixture();
     let gone = fixture.beside("unmounted");
     link(&fixture, &gone);
-    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
-    let ended = verb(&fixture, "fetch", &[]);
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    run_verb(&fixture, "status", &[]).exits(9);
+    let ended = run_verb(&fixture, "fetch", &[]).exits(7);
     let target = gone.to_str().unwrap();
-    assert!(ended.err.contains(&format!("is a symlink to {target}, which is not there")), "{}", ended.err);
+    ended.err_has(&[&format!("is a symlink to {target}, which is not there")]);
     assert!(!gone.exists());
     // Two links in a circle end, too.
     std::fs::remove_file(fixture.path("checkpoints")).unwrap();
     link(&fixture, "checkpoints");
-    assert_eq!(verb(&fixture, "fetch", &[]).code, Some(7));
+    run_verb(&fixture, "fetch", &[]).exits(7);
 }
 
 #[test]
 fn fault_120_the_space_is_that_of_the_linked_volume() {
-    if !needs_root() || !needs_tool("mount", "--version") {
-        return;
-    }
-    let (mut fixture, _) = fixture();
+    let Some((mut fixture, _)) = with_mount(fixture()) else { return };
     fixture.file("checkpoints/big", &Content::generated(3, 3_000_000));
     let (small, volume) = (folder(&fixture, "small"), folder(&fixture, "volume"));
     let mount =
@@ -208,17 +175,17 @@ fn fault_120_the_space_is_that_of_the_linked_volume() {
     // The linked volume is too small: known before the first byte.
     assert_eq!(mount(&small).code, Some(0));
     link(&fixture, &small);
-    let full = verb(&fixture, "fetch", &[]);
+    let full = run_verb(&fixture, "fetch", &[]);
     unmount(&small);
     assert_eq!(full.code, Some(7), "{}", full.err);
-    assert!(full.err.contains("models/checkpoints: 3.41 MB are needed"), "{}", full.err);
-    assert_eq!(fixture.origin.counters().body_bytes_sent, 0);
+    full.err_has(&["models/checkpoints: 3.41 MB are needed"]);
+    assert_eq!(fixture.sent(), 0);
     // The destination is too small, and the linked volume has room.
     std::fs::remove_dir_all(fixture.destination()).unwrap();
     std::fs::create_dir(fixture.destination()).unwrap();
     assert_eq!(mount(fixture.destination().as_std_path()).code, Some(0));
     link(&fixture, &volume);
-    let fits = verb(&fixture, "fetch", &[]);
+    let fits = run_verb(&fixture, "fetch", &[]);
     let installed = names(&volume).len();
     unmount(fixture.destination().as_std_path());
     assert_eq!((fits.code, installed), (Some(0), 2), "{}", fits.err);
@@ -231,9 +198,7 @@ fn fault_120_clean_finds_parts_behind_a_link() {
     link(&fixture, &volume);
     std::fs::write(volume.join(".x.01234567.part"), "of an earlier run").unwrap();
     std::fs::write(volume.join("mine"), "the user's").unwrap();
-    let ended = verb(&fixture, "clean", &["--yes"]);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.out.contains("checkpoints/.x.01234567.part"), "{}", ended.out);
+    run_verb(&fixture, "clean", &["--yes"]).exits(0).out_has(&["checkpoints/.x.01234567.part"]);
     assert_eq!(names(&volume), ["mine"]);
 }
 
@@ -242,16 +207,15 @@ fn fault_120_clean_leaves_installed_files_behind_a_link() {
     let (fixture, _) = fixture();
     let volume = folder(&fixture, "volume");
     link(&fixture, &volume);
-    assert_eq!(verb(&fixture, "fetch", &[]).code, Some(0));
-    let mut rest = Fixture::new();
-    rest.file("y", &Content::generated(2, 1000));
+    run_verb(&fixture, "fetch", &[]).exits(0);
+    let rest = Fixture::with(&[("y", 2, 1000)]);
     let lock = fixture.write_lock();
     std::fs::write(&lock, rest.lock_text()).unwrap();
     let mut clean = program(&fixture);
     clean.args(["clean", "--unlisted", "--yes", "--lock"]).arg(&lock);
-    let ended = run(clean.arg("--dest").arg(fixture.destination()));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("checkpoints/x was installed earlier"), "{}{}", ended.out, ended.err);
+    run(clean.arg("--dest").arg(fixture.destination()))
+        .exits(0)
+        .err_has(&["checkpoints/x was installed earlier"]);
     assert!(volume.join("x").exists());
 }
 
@@ -261,52 +225,34 @@ fn fault_120_two_models_that_are_one_file_by_a_link_are_refused() {
     fixture.file("unet/x", &Content::generated(5, 1000));
     std::fs::create_dir(fixture.path("unet")).unwrap();
     link(&fixture, "unet");
-    let ended = verb(&fixture, "fetch", &[]);
-    assert_eq!(ended.code, Some(7), "{}", ended.err);
-    assert!(
-        ended.err.contains("unet/x") && ended.err.contains("checkpoints/x are one file"),
-        "{}",
-        ended.err
-    );
-    assert_eq!(fixture.origin.counters().requests, 0);
+    run_verb(&fixture, "fetch", &[]).exits(7).err_has(&["unet/x", "checkpoints/x are one file"]);
+    assert_eq!(fixture.requests(), 0);
 }
 
 #[test]
-fn fault_120_a_run_of_some_models_keeps_the_entries_behind_links() {
+fn fault_120_a_partial_run_keeps_the_entries_behind_links() {
     let (fixture, _) = fixture();
     let volume = folder(&fixture, "volume");
     link(&fixture, &volume);
-    assert_eq!(verb(&fixture, "fetch", &[]).code, Some(0));
+    run_verb(&fixture, "fetch", &[]).exits(0);
     std::fs::remove_file(fixture.path("y")).unwrap();
-    assert_eq!(verb(&fixture, "fetch", &["y"]).code, Some(0));
-    let status = verb(&fixture, "status", &[]);
-    assert_eq!(status.code, Some(0), "{}", status.out);
+    run_verb(&fixture, "fetch", &["y"]).exits(0);
+    run_verb(&fixture, "status", &[]).exits(0);
 }
 
 #[test]
-fn fault_120_a_linked_folder_that_cannot_be_written_does_not_stop_the_others() {
-    if !needs_root() || !needs_tool("setpriv", "--version") {
-        return;
-    }
-    let (fixture, content) = fixture();
+fn fault_120_an_unwritable_linked_folder_stops_no_other() {
+    let Some((fixture, content)) = with_nobody(fixture()) else { return };
     let volume = folder(&fixture, "volume");
     std::fs::write(volume.join("x"), content.to_vec()).unwrap();
     link(&fixture, &volume);
-    let open = std::fs::Permissions::from_mode(0o777);
-    std::fs::set_permissions(fixture.destination(), open).unwrap();
-    let binary = fixture.beside("provision");
-    copy_program(&binary);
-    std::fs::set_permissions(binary.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(binary);
-    nobody.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    let ended = run(&mut nobody);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    chmod(fixture.destination(), 0o777);
+    let ended = run(&mut as_nobody(&fixture, &fetch(&fixture, &[]))).exits(0);
     assert!(fixture.path("y").exists() && fixture.path(".models-installed").exists(), "{}", ended.err);
 }
 
 #[test]
-fn fault_120_destinations_that_link_into_each_other_do_not_wait_for_ever() {
+fn fault_120_destinations_linked_both_ways_do_not_deadlock() {
     let (fixture, _) = fixture();
     let second = folder(&fixture, "second");
     std::fs::create_dir_all(fixture.path("checkpoints")).unwrap();
@@ -315,7 +261,7 @@ fn fault_120_destinations_that_link_into_each_other_do_not_wait_for_ever() {
     symlink(&second, fixture.path("other")).unwrap();
     symlink(fixture.path("checkpoints"), second.join("checkpoints")).unwrap();
     for _ in 0..5 {
-        let first = start(&mut command(&fixture, "fetch", &["--wait", "20s", "--force"]));
+        let first = start(&mut verb(&fixture, "fetch", &["--wait", "20s", "--force"]));
         let mut other = program(&fixture);
         other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(&second);
         let second = run(other.args(["--wait", "20s", "--force"]));

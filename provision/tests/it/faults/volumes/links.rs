@@ -1,25 +1,14 @@
 //! Files that are symlinks of the user's own (fault 121).
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{Ended, program, run};
+use crate::prelude::*;
 use crate::resume::SIZE;
-
-fn verb(fixture: &Fixture, name: &str, more: &[&str]) -> Ended {
-    let mut command = program(fixture);
-    command.arg(name).arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    run(command.args(more))
-}
 
 /// A fixture whose file `d/x` is a symlink to a file with these bytes, by an absolute or a relative path.
 fn linked(bytes: &[u8], relative: bool) -> (Fixture, Content, PathBuf) {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, SIZE);
-    fixture.file("d/x", &content).file("y", &Content::generated(2, 1000));
+    let (mut fixture, content) = Fixture::of("d/x", Content::generated(1, SIZE));
+    fixture.file("y", &Content::generated(2, 1000));
     let target = fixture.beside("store/x");
     std::fs::create_dir_all(fixture.path("d")).unwrap();
     std::fs::create_dir_all(fixture.beside("store")).unwrap();
@@ -37,26 +26,23 @@ fn content() -> Vec<u8> {
 fn fault_121_a_link_to_the_right_bytes_is_kept() {
     for relative in [false, true] {
         let (fixture, content, target) = linked(&content(), relative);
-        let status = verb(&fixture, "status", &[]);
-        assert!(status.code == Some(9) && status.out.contains("unverified d/x"), "{}", status.out);
-        let ended = verb(&fixture, "verify", &[]);
+        run_verb(&fixture, "status", &[]).exits(9).out_has(&["unverified d/x"]);
+        let ended = run_verb(&fixture, "verify", &[]);
         assert!(!ended.out.contains("d/x"), "verify follows it: {}", ended.out);
         let before = std::fs::read_link(fixture.path("d/x")).unwrap();
         for command in ["fetch", "ensure"] {
-            let ended = verb(&fixture, command, &[]);
-            assert_eq!(ended.code, Some(0), "{}", ended.err);
+            run_verb(&fixture, command, &[]).exits(0);
             assert_eq!(std::fs::read_link(fixture.path("d/x")).unwrap(), before);
         }
-        assert!(verb(&fixture, "fetch", &[]).err.contains("nothing to do"), "the marker lists it");
+        assert!(run_verb(&fixture, "fetch", &[]).err.contains("nothing to do"), "the marker lists it");
         assert_eq!(fixture.origin.counters().path("/d/x").requests, 0);
         for command in ["verify", "status"] {
-            let ended = verb(&fixture, command, &[]);
-            assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+            run_verb(&fixture, command, &[]).exits(0);
         }
         // Later it leads to other bytes: what verify advises works.
         std::fs::write(&target, content.flipped(7, 1).to_vec()).unwrap();
-        assert_eq!(verb(&fixture, "verify", &[]).code, Some(5));
-        assert_eq!(verb(&fixture, "fetch", &[]).code, Some(0));
+        run_verb(&fixture, "verify", &[]).exits(5);
+        run_verb(&fixture, "fetch", &[]).exits(0);
         fixture.assert_installed();
         assert!(std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_file());
         assert!(
@@ -78,8 +64,7 @@ fn fault_121_a_link_to_wrong_bytes_is_replaced_by_the_file() {
     ] {
         for relative in [false, true] {
             let (fixture, _, target) = linked(&bytes, relative);
-            let ended = verb(&fixture, "fetch", arguments);
-            assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.err);
+            run_verb(&fixture, "fetch", arguments).exits(0);
             assert!(std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_file(), "{arguments:?}");
             fixture.assert_installed();
             assert!(
@@ -104,11 +89,10 @@ fn fault_121_a_link_to_no_file_is_replaced_by_the_file() {
             "itself" => symlink("x", &path).unwrap(),
             _ => symlink("/dev/zero", &path).unwrap(),
         }
-        let status = verb(&fixture, "status", &[]);
+        let status = run_verb(&fixture, "status", &[]);
         assert!(status.out.contains("wrong      d/x"), "{kind}: {}", status.out);
-        assert_eq!(verb(&fixture, "verify", &[]).code, Some(5), "{kind}");
-        let ended = verb(&fixture, "fetch", &[]);
-        assert_eq!(ended.code, Some(0), "{kind}: {}", ended.err);
+        assert_eq!(run_verb(&fixture, "verify", &[]).code, Some(5), "{kind}");
+        run_verb(&fixture, "fetch", &[]).row(kind).exits(0);
         fixture.assert_installed();
         assert_eq!(std::fs::read(directory.join("file")).unwrap(), b"theirs");
         assert!(!fixture.beside("nowhere").exists(), "{kind}: it was written through the link");

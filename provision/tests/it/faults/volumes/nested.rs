@@ -1,19 +1,12 @@
 //! Two runs at once whose destinations lie in each other (fault 88), or of which one lays out layers (fault 89).
 
-use std::path::Path;
-use std::process::Command;
-
-use provision_testbed::{Content, Shape};
-use rustix::process::Signal;
-
-use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{program, run, signal, start};
+use crate::prelude::*;
 
 /// The size of the large file in both destinations.
 const SIZE: u64 = 6_000_000;
 
 /// A fixture whose lock has files in `d` and beside it, and a lock for the destination `d` that shares the large one.
-fn fixture() -> (Fixture, std::path::PathBuf) {
+fn fixture() -> (Fixture, PathBuf) {
     let mut fixture = Fixture::in_memory();
     fixture.file("d/large", &Content::generated(1, SIZE)).file("small", &Content::generated(2, 1000));
     fixture.origin.shape(Shape::rate(2_000_000));
@@ -32,12 +25,12 @@ fn fetch(fixture: &Fixture, lock: &Path, dest: &Path, more: &[&str]) -> Command 
 
 /// Two runs, of which the second starts while the first one's large file is on its way; both succeed.
 fn at_once(fixture: &Fixture, first: (&Path, &Path), second: (&Path, &Path)) {
-    let before = fixture.origin.counters().body_bytes_sent;
+    let before = fixture.sent();
     let running = start(&mut fetch(fixture, first.0, first.1, &["--connections", "4"]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > before + SIZE / 3).unwrap();
-    let hurried = run(&mut fetch(fixture, second.0, second.1, &["--wait", "0"]));
-    assert_eq!(hurried.code, Some(8), "{}", hurried.err);
-    assert!(hurried.err.contains(&format!("held by process {}", running.id())), "{}", hurried.err);
+    fixture.wait_for_bytes(before + SIZE / 3);
+    run(&mut fetch(fixture, second.0, second.1, &["--wait", "0"]))
+        .exits(8)
+        .err_has(&[&format!("held by process {}", running.id())]);
     let waiting = start(&mut fetch(fixture, second.0, second.1, &[]));
     for ended in [running.end(), waiting.end()] {
         assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -46,7 +39,7 @@ fn at_once(fixture: &Fixture, first: (&Path, &Path), second: (&Path, &Path)) {
     let is_left = |name: &String| matches!(name.rsplit('.').next(), Some("part" | "journal" | "lock"));
     let left = fixture.listing().into_iter().find(is_left);
     assert_eq!(left, None);
-    let sent = fixture.origin.counters().body_bytes_sent - before;
+    let sent = fixture.sent() - before;
     assert!(
         sent < SIZE * 5 / 4,
         "{sent} bytes were sent for {SIZE}: what one run wrote was lost to the other"
@@ -77,11 +70,11 @@ fn fault_88_many_runs_above_and_below_all_succeed() {
             start(&mut fetch(&fixture, lock, dest, &["--connections", "2"]))
         })
         .collect();
-    for ended in runs.into_iter().map(crate::program::Run::end) {
+    for ended in runs.into_iter().map(Run::end) {
         assert_eq!(ended.code, Some(0), "{}", ended.err);
     }
     fixture.assert_nothing_wrong();
-    let sent = fixture.origin.counters().body_bytes_sent;
+    let sent = fixture.sent();
     assert!(sent < SIZE * 5 / 4, "{sent} bytes were sent for {SIZE}");
 }
 
@@ -90,15 +83,14 @@ fn fault_88_directories_that_share_no_file_do_not_wait() {
     let (fixture, below) = fixture();
     // A killed run's lock holds no other run up, and directories side by side have nothing in common.
     let killed = start(&mut fetch(&fixture, &below, &fixture.path("d"), &[]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > SIZE / 3).unwrap();
+    fixture.wait_for_bytes(SIZE / 3);
     signal(&killed, Signal::KILL);
     killed.end();
     assert!(fixture.path("d/.provision.lock").exists());
     let running = start(&mut fetch(&fixture, &below, &fixture.path("e"), &[]));
-    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > SIZE).unwrap();
-    let ended = run(&mut fetch(&fixture, &fixture.write_lock(), &fixture.path(""), &["--wait", "0"]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert_eq!(running.end().code, Some(0));
+    fixture.wait_for_bytes(SIZE);
+    run(&mut fetch(&fixture, &fixture.write_lock(), &fixture.path(""), &["--wait", "0"])).exits(0);
+    running.end().exits(0);
     fixture.assert_nothing_wrong();
 }
 
@@ -110,8 +102,7 @@ fn fault_88_a_complete_set_waits_for_no_run_above() {
     assert_eq!(again().code, Some(0));
     let above = std::fs::File::create(fixture.path(".provision.lock")).unwrap();
     rustix::fs::flock(&above, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let ended = again();
-    assert!(ended.code == Some(0) && ended.err.contains("nothing to do"), "{}", ended.err);
+    again().exits(0).err_has(&["nothing to do"]);
     std::fs::remove_file(fixture.path("d/.models-installed")).unwrap();
     assert_eq!(again().code, Some(8), "the lock above counts");
 }
@@ -122,8 +113,7 @@ fn fault_89_layers_wait_for_a_run_that_works_in_the_destination() {
     let old = [1, 2].map(|seed| Content::generated(seed, SIZE));
     fixture.file("a/x", &old[0]).file("b/y", &old[1]);
     let lock = fixture.write_lock();
-    let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(&fixture, &lock, &fixture.path(""), &[])).exits(0);
     // Another lock, with another version of one file.
     let text = std::fs::read_to_string(&lock).unwrap();
     let new = Content::generated(3, SIZE);
@@ -135,17 +125,16 @@ fn fault_89_layers_wait_for_a_run_that_works_in_the_destination() {
         .replace(&old[0].sha256_hex(), &new.sha256_hex());
     std::fs::write(&newer, text).unwrap();
     fixture.origin.shape(Shape::rate(1_000_000));
-    let before = fixture.origin.counters().body_bytes_sent;
+    let before = fixture.sent();
     let other = start(&mut fetch(&fixture, &newer, &fixture.path(""), &[]));
-    fixture.origin.wait_for(PATIENCE, |now| now.body_bytes_sent > before + SIZE / 6).unwrap();
+    fixture.wait_for_bytes(before + SIZE / 6);
     let layers = fixture.beside("layers");
     let hurried = ["--layers", layers.to_str().unwrap(), "--wait", "0"];
     let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &hurried));
     fixture.origin.shape(Shape::default());
     assert_eq!(ended.code, Some(8), "{}", ended.err);
     assert!(!layers.join("a").exists() && !layers.join("b").exists(), "nothing moved");
-    let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &hurried[..2]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(&fixture, &lock, &fixture.path(""), &hurried[..2])).exits(0);
     let other = other.end();
     assert_eq!(other.code, Some(0), "the other run lost its files: {}", other.err);
     for (at, path) in ["a/x", "b/y"].iter().enumerate() {

@@ -2,15 +2,10 @@
 //! 119).
 
 use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 
-use provision_testbed::Content;
-
-use crate::fixture::Fixture;
-use crate::program::{fetch, run};
+use crate::prelude::*;
 use crate::resume::{MARKER, SIZE, fixture, halfway, only, plant_part};
-use crate::skip::needs_root;
 
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
@@ -34,15 +29,14 @@ const PLANTS: [(&str, Plant); 5] = [
     }),
     ("another user's file", |at, _| {
         std::fs::write(at, b"held by nobody\n").unwrap();
-        std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o666)).unwrap();
+        chmod(at, 0o666);
         chown(at, Some(NOBODY), None).unwrap();
     }),
 ];
 
 /// Fetches over what was planted: the set becomes complete, and the victim stays.
 fn fetch_over(fixture: &Fixture, victim: &Path, what: &str) {
-    let ended = run(&mut fetch(fixture, &["--wait", "0"]));
-    assert_eq!(ended.code, Some(0), "{what}: {}", ended.err);
+    run(&mut fetch(fixture, &["--wait", "0"])).row(what).exits(0);
     fixture.assert_installed();
     assert!(!fixture.listing().contains(&".provision.lock".to_owned()), "{what}");
     assert_eq!(std::fs::read(victim).unwrap(), b"precious", "{what}");
@@ -95,18 +89,14 @@ fn fault_119_a_planted_part_is_neither_written_nor_installed() {
 
 #[test]
 fn fault_119_another_users_complete_part_is_not_installed() {
-    if !needs_root() {
-        return;
-    }
-    let (fixture, content) = fixture();
+    let Some((fixture, content)) = with_root(fixture()) else { return };
     plant_part(&fixture, &content, SIZE);
     let part = only(&fixture, ".part");
     chown(&part, Some(NOBODY), None).unwrap();
-    std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o666)).unwrap();
+    chmod(&part, 0o666);
     let mut planter = std::fs::OpenOptions::new().write(true).open(&part).unwrap();
     let planted = planter.metadata().unwrap().ino();
-    let ended = run(&mut fetch(&fixture, &[]));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run(&mut fetch(&fixture, &[])).exits(0);
     assert_ne!(std::fs::metadata(fixture.path("x")).unwrap().ino(), planted);
     // Its owner can write to it for ever.
     planter.rewind().unwrap();

@@ -1,20 +1,9 @@
 //! The verdicts of `verify` and `status` (faults 124 and 125).
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
-use provision_testbed::{Content, Shape};
-
-use crate::fixture::Fixture;
-use crate::program::{Ended, fetch, program, run};
+use crate::prelude::*;
 use crate::resume::{self, MARKER, SIZE, halfway};
-
-/// A command that reads the fixture's destination, or that starts from it.
-fn verb(fixture: &Fixture, name: &str, more: &[&str]) -> Ended {
-    let mut command = program(fixture);
-    command.arg(name).arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
-    run(command.args(more))
-}
 
 /// Changes a byte and keeps size and mtime, as a failing disk does.
 fn rot(path: &Path) {
@@ -27,35 +16,29 @@ fn rot(path: &Path) {
 }
 
 #[test]
-fn fault_125_what_verify_found_wrong_is_mended_by_the_next_start() {
+fn fault_125_what_verify_found_wrong_is_mended_next() {
     for command in ["fetch", "ensure"] {
         let mut fixture = Fixture::new();
         let (content, other) = (Content::generated(1, SIZE), Content::generated(2, 1000));
         fixture.file("d/x", &content).file("y", &other);
-        assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+        run(&mut fetch(&fixture, &[])).exits(0);
         rot(&fixture.path("d/x"));
-        let ended = verb(&fixture, "verify", &[]);
-        assert_eq!(ended.code, Some(5), "{}", ended.err);
+        let ended = run_verb(&fixture, "verify", &[]).exits(5);
         assert!(ended.err.ends_with("; the next fetch replaces what is wrong\n"), "{}", ended.err);
-        let status = verb(&fixture, "status", &[]);
-        assert_eq!(status.code, Some(9), "{}", status.out);
-        assert!(status.out.contains("unverified d/x"), "{}", status.out);
+        run_verb(&fixture, "status", &[]).exits(9).out_has(&["unverified d/x"]);
         let requests = fixture.origin.counters().path("/y").requests;
-        let ended = verb(&fixture, command, &[]);
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        run_verb(&fixture, command, &[]).exits(0);
         fixture.assert_installed();
         assert_eq!(fixture.origin.counters().path("/y").requests, requests, "the right file stays");
-        assert_eq!(verb(&fixture, "verify", &[]).code, Some(0));
+        run_verb(&fixture, "verify", &[]).exits(0);
     }
 }
 
 #[test]
-fn fault_125_no_marker_of_any_lock_vouches_for_a_file_that_is_wrong() {
+fn fault_125_no_marker_vouches_for_a_wrong_file() {
     // Another lock's marker, a destination below this one, and a marker of the program's own format elsewhere.
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, SIZE);
-    fixture.file("d/x", &content);
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    let (fixture, content) = Fixture::of("d/x", Content::generated(1, SIZE));
+    run(&mut fetch(&fixture, &[])).exits(0);
     let text = fixture.lock_text();
     let (other, below) = (fixture.beside("other.toml"), fixture.beside("below.toml"));
     std::fs::write(&other, text.replace("version = 1", "version = 1\nmarker = \".other\"")).unwrap();
@@ -68,24 +51,20 @@ fn fault_125_no_marker_of_any_lock_vouches_for_a_file_that_is_wrong() {
     for (lock, dest) in [(&other, &root), (&below, &sub)] {
         assert_eq!(start("ensure", lock, dest).code, Some(0));
         rot(&fixture.path("d/x"));
-        assert_eq!(verb(&fixture, "verify", &[]).code, Some(5));
-        let ended = start("ensure", lock, dest);
-        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        run_verb(&fixture, "verify", &[]).exits(5);
+        let ended = start("ensure", lock, dest).exits(0);
         assert!(std::fs::read(fixture.path("d/x")).unwrap() == content.to_vec(), "{}", ended.err);
     }
 }
 
 #[test]
 fn fault_125_a_linked_file_that_verify_found_wrong_is_mended() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(1, SIZE);
-    fixture.file("d/x", &content);
+    let (fixture, content) = Fixture::of("d/x", Content::generated(1, SIZE));
     let baked = fixture.beside("baked");
     std::fs::create_dir_all(baked.join("d")).unwrap();
     std::fs::write(baked.join("d/x"), content.to_vec()).unwrap();
     let options = ["--baked", baked.to_str().unwrap(), "--baked-mode", "symlink"];
-    let ended = verb(&fixture, "ensure", &options);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    run_verb(&fixture, "ensure", &options).exits(0);
     // The change time tells a marker that the target has changed, unless the change is an image layer's or the disk's.
     // Here the marker is made to list the new one.
     rot(&baked.join("d/x"));
@@ -99,54 +78,51 @@ fn fault_125_a_linked_file_that_verify_found_wrong_is_mended() {
     let end = at + marker[at..].find(']').unwrap() + 1;
     let marker = format!("{}{}{}", &marker[..at], changed(&baked.join("d/x")), &marker[end..]);
     std::fs::write(fixture.path(MARKER), marker).unwrap();
-    let ended = verb(&fixture, "ensure", &options);
+    let ended = run_verb(&fixture, "ensure", &options);
     assert!(ended.err.contains("nothing to do"), "the marker vouches for it: {}", ended.err);
 
     let before = std::fs::metadata(baked.join("d/x")).unwrap().modified().unwrap();
-    assert_eq!(verb(&fixture, "verify", &[]).code, Some(5));
+    run_verb(&fixture, "verify", &[]).exits(5);
     assert_eq!(
         std::fs::metadata(baked.join("d/x")).unwrap().modified().unwrap(),
         before,
         "not ours to touch"
     );
-    let ended = verb(&fixture, "ensure", &options);
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended = run_verb(&fixture, "ensure", &options).exits(0);
     assert!(std::fs::read(fixture.path("d/x")).unwrap() == content.to_vec(), "{}", ended.err);
 }
 
 #[test]
 fn fault_124_status_of_an_incomplete_set_exits_with_9() {
     let fixture = halfway();
-    let ended = verb(&fixture, "status", &[]);
-    assert_eq!(ended.code, Some(9), "{}", ended.err);
-    assert!(ended.out.contains("partial    x"), "{}", ended.out);
+    let ended = run_verb(&fixture, "status", &[]).exits(9);
+    ended.out_has(&["partial    x"]);
     assert!(
         ended.out.contains("0 of 1 file installed, 0 B of 8 MB"),
         "a part is not installed: {}",
         ended.out
     );
-    assert!(ended.err.contains("1 of 1 file not installed; fetch to complete the set"), "{}", ended.err);
+    ended.err_has(&["1 of 1 file not installed; fetch to complete the set"]);
 
     // Nothing is there at all, not even the destination.
     let (fixture, content) = resume::fixture();
-    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    run_verb(&fixture, "status", &[]).exits(9);
     // Files of the right size and another program's files are not known to be right.
-    std::fs::create_dir(fixture.destination()).unwrap();
-    std::fs::write(fixture.path("x"), content.to_vec()).unwrap();
-    let ended = verb(&fixture, "status", &[]);
-    assert!(ended.code == Some(9) && ended.out.contains("unverified x"), "{}", ended.out);
+    write(fixture.path("x"), content.to_vec());
+    let ended = run_verb(&fixture, "status", &[]).exits(9);
+    ended.out_has(&["unverified x"]);
     let advice = "1 of 1 file unverified, none missing or wrong in size; run verify";
-    assert!(ended.err.contains(advice), "{}", ended.err);
+    ended.err_has(&[advice]);
     std::fs::write(fixture.path("x"), b"short").unwrap();
-    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    run_verb(&fixture, "status", &[]).exits(9);
     std::fs::remove_file(fixture.path("x")).unwrap();
     symlink("/dev/null", fixture.path("x")).unwrap();
-    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    run_verb(&fixture, "status", &[]).exits(9);
     std::fs::remove_file(fixture.path("x")).unwrap();
 
     fixture.origin.shape(Shape::default());
-    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
-    let ended = verb(&fixture, "status", &[]);
+    run(&mut fetch(&fixture, &[])).exits(0);
+    let ended = run_verb(&fixture, "status", &[]);
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{}", ended.out);
 }
 
@@ -154,8 +130,7 @@ fn fault_124_status_of_an_incomplete_set_exits_with_9() {
 fn verify_advises_only_what_a_fetch_can_do() {
     let (fixture, content) = resume::fixture();
     let advice = |says: &str, code: i32| {
-        let ended = verb(&fixture, "verify", &[]);
-        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        let ended = run_verb(&fixture, "verify", &[]).exits(code);
         assert!(ended.err.trim_end().ends_with(says), "{}", ended.err);
         ended.out
     };
@@ -170,12 +145,8 @@ fn verify_advises_only_what_a_fetch_can_do() {
     std::fs::create_dir_all(fixture.destination()).unwrap();
     std::fs::write(fixture.beside("volume/x"), content.to_vec()).unwrap();
     symlink(fixture.beside("volume"), fixture.path("d")).unwrap();
-    let ended = verb(&fixture, "verify", &["--no-follow"]);
+    let ended = run_verb(&fixture, "verify", &["--no-follow"]);
     let says = "; the next fetch replaces what is wrong, but not what is in the way or cannot be read";
     assert!(ended.code == Some(5) && ended.err.trim_end().ends_with(says), "{}", ended.err);
-    assert!(
-        ended.out.contains("models/d is a symlink") && ended.out.contains("move it away"),
-        "{}",
-        ended.out
-    );
+    ended.out_has(&["models/d is a symlink", "move it away"]);
 }
