@@ -31,7 +31,7 @@ impl Certificates {
             silently(command).map(|()| (key, path))
         };
         let usages = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];
-        let (key, authority) = certify("throw-away CA of cargo lab", &[], &usages)?;
+        let (key, authority) = certify("authority", &[], &usages)?;
         let usages = [
             "basicConstraints=critical,CA:FALSE",
             "keyUsage=critical,digitalSignature",
