@@ -3,14 +3,40 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::disk::{Disk, Inode, Name};
-use super::model::Call;
+use super::disk::{Disk, Inode, Name, Place};
 use super::rules::{CONTENT, Rules, SCALE, SIZE};
 use crate::crc_ranges::{CrcRanges, checksum};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
 use provision_core::journal;
 use provision_core::schedule::{Claim, FileId, Limits, Schedule};
+
+/// A system call of a process, with the decision that follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    /// Takes the destination's lock.
+    Start,
+    /// Looks for the file and its part, and opens the part.
+    Plan,
+    SyncExisting,
+    VerifyJournal,
+    SyncPart,
+    RewriteJournal,
+    ReplaceJournal,
+    SyncNames(Place),
+    /// Adopts other parts and makes the first claims.
+    Begin,
+    /// Transfers bytes until all are there, and verifies them.
+    Work,
+    AppendDurable,
+    SyncJournal,
+    RemoveJournal,
+    Empty,
+    Rename,
+    /// Removes the journal of the installed part.
+    Close,
+    Mark,
+}
 
 /// A possible step of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,38 +5,11 @@
 //! time, since a `PartFile` can neither be stopped between two system calls nor be cloned.
 
 use super::disk::{Disk, Inode, Name, Place};
-use super::memory::{Act, Memory, digest, matches, verify_journal};
+use super::memory::{Act, Call, Memory, digest, matches, verify_journal};
 use super::rules::{Broken, CONTENT, Rules, SCALE, SIZE, WRONG};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::journal::{self, Reach};
 use provision_core::schedule::{Connection, MIN_CLAIM};
-
-/// A system call of a process, with the decision that follows from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Call {
-    /// Takes the destination's lock.
-    Start,
-    /// Looks for the file and its part, and opens the part.
-    Plan,
-    SyncExisting,
-    VerifyJournal,
-    SyncPart,
-    RewriteJournal,
-    ReplaceJournal,
-    SyncNames(Place),
-    /// Adopts other parts and makes the first claims.
-    Begin,
-    /// Transfers bytes until all are there, and verifies them.
-    Work,
-    AppendDurable,
-    SyncJournal,
-    RemoveJournal,
-    Empty,
-    Rename,
-    /// Removes the journal of the installed part.
-    Close,
-    Mark,
-}
 
 const START: &[Call] = &[Call::Start, Call::Plan];
 const PLAN: &[Call] = &[Call::Plan];
