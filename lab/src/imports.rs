@@ -1,13 +1,18 @@
-//! `cargo lab imports`: no circle of imports between the files of a crate. Cargo refuses circles between crates only.
+//! `cargo lab imports`: no circle of imports between the files of a crate, and the size of each crate. Cargo refuses
+//! circles between crates only.
 //!
 //! A file imports another when a `use` or a path in its code, tests left out, leads into that file's module. A module
 //! and the files of its own folder count as one room: `fetch.rs` may use `fetch/plan.rs`, which may use it in turn.
+//!
+//! A code line has a token outside of tests and comments. `lab` and `xtask` have limits: what is added there has to make
+//! something else smaller.
 
 #![expect(clippy::print_stdout, reason = "the result is what the command is run for")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::visit::Visit;
 use xshell::{Shell, cmd};
 
@@ -16,22 +21,99 @@ use crate::project;
 /// A module's path from the crate's root, which is empty.
 type Module = Vec<String>;
 
+/// The most code lines of the crates that no user's program contains.
+const LIMITS: [(&str, usize); 2] = [("lab", 8_800), ("xtask", 860)];
+
 pub(crate) fn run() -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard -- *.rs").quiet().read()?;
     let mut crates = BTreeMap::<&str, BTreeMap<Module, syn::File>>::new();
+    let mut sizes = BTreeMap::<&str, BTreeMap<Module, FileSize>>::new();
     for path in listed.lines().filter(|path| sh.path_exists(path)) {
         if let Some((root, file)) = path.split_once("/src/") {
-            let code = syn::parse_file(&sh.read_file(path)?).with_context(|| path.to_owned())?;
+            let text = sh.read_file(path)?;
+            let code = syn::parse_file(&text).with_context(|| path.to_owned())?;
             crates.entry(root).or_default().insert(module_of(file), code);
+            sizes.entry(root).or_default().insert(module_of(file), FileSize::of(&text)?);
         }
     }
     let circle = |(root, modules): (&&str, _)| Some(format!("{root}: {}", circle_of(&imports_of(modules))?));
     let circles: Vec<_> = crates.iter().filter_map(circle).collect();
     println!("{} crates, {} with a circle", crates.len(), circles.len());
     ensure!(circles.is_empty(), "files import each other in a circle:\n  {}", circles.join("\n  "));
+    for (root, files) in &sizes {
+        let lines = code_lines(files);
+        println!("{lines:>7} code lines  {root}");
+        if let Some((_, limit)) = LIMITS.iter().find(|(of, _)| of == root) {
+            ensure!(
+                lines <= *limit,
+                "{root} has {lines} code lines, and its limit is {limit}: simplify what it has, or say in \
+                 docs/decisions.md, entry 69, why it needs more"
+            );
+        }
+    }
     Ok(())
+}
+
+/// The lines of a file with code, and the modules that it declares for tests.
+#[derive(Default)]
+struct FileSize {
+    lines: BTreeSet<usize>,
+    tests: Vec<String>,
+}
+
+impl FileSize {
+    fn of(text: &str) -> Result<Self> {
+        let mut size = Self::default();
+        size.add(text.parse::<TokenStream>().map_err(|error| anyhow!("{error}"))?);
+        Ok(size)
+    }
+
+    fn add(&mut self, tokens: TokenStream) {
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            // Of an inner attribute, as `//!` is one.
+            tokens.next_if(|next| token.to_string() == "#" && next.to_string() == "!");
+            let attribute = match (&token, tokens.peek()) {
+                (TokenTree::Punct(mark), Some(TokenTree::Group(group))) if mark.as_char() == '#' => {
+                    group.stream().to_string().replace(' ', "")
+                }
+                _ => String::new(),
+            };
+            if attribute == "cfg(test)" {
+                // The attribute ends with its item: at its braces or its semicolon.
+                let is_end = |token: &TokenTree| match token {
+                    TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                    TokenTree::Punct(mark) => mark.as_char() == ';',
+                    _ => false,
+                };
+                let item: Vec<_> = tokens.by_ref().take_while(|token| !is_end(token)).collect();
+                if let [.., TokenTree::Ident(word), TokenTree::Ident(name)] = &item[..]
+                    && word == "mod"
+                {
+                    self.tests.push(name.to_string());
+                }
+            } else if attribute.starts_with("doc=") {
+                tokens.next();
+            } else if let TokenTree::Group(group) = token {
+                self.lines.extend([group.span_open().start().line, group.span_close().end().line]);
+                self.add(group.stream());
+            } else {
+                self.lines.extend(token.span().start().line..=token.span().end().line);
+            }
+        }
+    }
+}
+
+/// The code lines of a crate without the modules that are for tests.
+fn code_lines(files: &BTreeMap<Module, FileSize>) -> usize {
+    let below = |(module, size): (&Module, &FileSize)| {
+        size.tests.iter().map(|name| [&module[..], std::slice::from_ref(name)].concat()).collect::<Vec<_>>()
+    };
+    let tests: Vec<Module> = files.iter().flat_map(below).collect();
+    let is_code = |module: &&Module| !tests.iter().any(|test| module.starts_with(test));
+    files.keys().filter(is_code).map(|module| files[module].lines.len()).sum()
 }
 
 /// The module of a file below `src/`.
@@ -163,5 +245,13 @@ mod tests {
             ("c.rs", "pub struct C; #[cfg(test)] mod tests { use crate::a::A; }"),
         ]);
         assert_eq!(found, None);
+    }
+
+    #[test]
+    fn comments_and_tests_are_no_code_lines() {
+        let file = |text: &str| FileSize::of(text).unwrap();
+        let code = "//! Head\n\n/// Item\nfn f() { // why\n    g(\"a\n b\");\n}\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\nfn t() {\n}\n";
+        let files = [(vec![], file(code)), (vec!["tests".to_owned()], file("fn t() {}"))];
+        assert_eq!(code_lines(&files.into_iter().collect()), 4);
     }
 }

@@ -50,7 +50,7 @@ enum Command {
     Real,
     /// Compare the testbed's emulated hosts with the hosts' own clients and a real registry
     Hosts,
-    /// Check that no files of a crate import each other in a circle
+    /// Check that no files of a crate import each other in a circle, and the sizes of `lab` and `xtask`
     Imports,
     /// Install the wheel, the Debian package and the crates where nothing of the project is, and run them
     Packages(packages::PackagesArgs),

@@ -44,7 +44,7 @@ enum Step {
     Deny,
     /// Clippy reports nothing in any crate
     Clippy,
-    /// No files of a crate import each other in a circle
+    /// No files of a crate import each other in a circle; lab and xtask are within their sizes
     Imports,
     /// The documentation builds without a warning
     Doc,
