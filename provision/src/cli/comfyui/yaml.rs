@@ -302,27 +302,12 @@ mod tests {
 
     #[test]
     fn truth_is_that_of_python_and_of_yaml_1_1() {
-        for (value, truth) in [
-            ("true", true),
-            ("yes", true),
-            ("On", true),
-            ("1", true),
-            ("anything", true),
-            ("\"true\"", true),
-            ("\"false\"", true),
-            ("!!str no", true),
-            ("!!bool \"no\"", false),
-            ("false", false),
-            ("No", false),
-            ("OFF", false),
-            ("0", false),
-            ("0.0", false),
-            ("~", false),
-            ("", false),
-            ("\"\"", false),
-            ("[]", false),
-        ] {
-            assert_eq!(one(&format!("a:\n  is_default: {value}\n")).is_default, truth, "{value}");
+        let yes = ["true", "yes", "On", "1", "anything", "\"true\"", "\"false\"", "!!str no"];
+        let no = ["!!bool \"no\"", "false", "No", "OFF", "0", "0.0", "~", "", "\"\"", "[]"];
+        for (values, truth) in [(&yes[..], true), (&no, false)] {
+            for value in values {
+                assert_eq!(one(&format!("a:\n  is_default: {value}\n")).is_default, truth, "{value}");
+            }
         }
     }
 

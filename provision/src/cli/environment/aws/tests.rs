@@ -26,6 +26,24 @@ impl<F: Fn(&str) -> Option<(u16, String)> + Send + Sync> Services for Fake<F> {
     }
 }
 
+/// Files of a home directory.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.at(name), bytes).unwrap();
+        self.at(name)
+    }
+}
+
 fn nothing(_: &str) -> Option<(u16, String)> {
     None
 }
@@ -78,14 +96,10 @@ fn everything(asked: &str) -> Option<(u16, String)> {
 
 #[test]
 fn the_places_are_asked_in_the_order_of_the_sdks() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        std::fs::write(folder.path().join(name), text).unwrap();
-        folder.path().join(name).to_str().unwrap().to_owned()
-    };
-    let token = write("token", "canary-identity\n");
-    let files =
-        write("credentials", "[default]\naws_access_key_id = AKIFILE\naws_secret_access_key = canary\n");
+    let folder = Folder::new();
+    let token = folder.write("token", "canary-identity\n");
+    let files = folder
+        .write("credentials", "[default]\naws_access_key_id = AKIFILE\naws_secret_access_key = canary\n");
     let all = [
         ("AWS_ACCESS_KEY_ID", "AKIVARIABLE"),
         ("AWS_SECRET_ACCESS_KEY", "canary"),
@@ -117,15 +131,14 @@ fn the_places_are_asked_in_the_order_of_the_sdks() {
 
 #[test]
 fn the_requests_carry_their_tokens_and_pass_the_proxies() {
-    let folder = tempfile::tempdir().unwrap();
-    let token = folder.path().join("token");
-    std::fs::write(&token, "canary-pod\n").unwrap();
+    let folder = Folder::new();
+    let token = folder.write("token", "canary-pod\n");
     let services = Fake::new(|asked: &str| {
         asked.ends_with("//169.254.170.23/v1/credentials").then(|| (200, keys_json(1, 36_000)))
     });
     let pod = chain(&[
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.as_str()),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "another"),
     ]);
     found(&pod, &services, None).unwrap().unwrap();
@@ -206,17 +219,13 @@ fn refused_keys_without_newer_ones_are_not_looked_for_with_each_request() {
 
 #[test]
 fn fault_147_places_that_cannot_be_used_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        std::fs::write(folder.path().join(name), text).unwrap();
-        folder.path().join(name).to_str().unwrap().to_owned()
-    };
-    let config = write(
+    let folder = Folder::new();
+    let config = folder.write(
         "config",
         "[profile sso]\nsso_session = s\n[profile role]\nrole_arn = r\nsource_profile = sso\n[profile failing]\n\
          credential_process = echo canary; exit 1\n[profile silent]\ncredential_process = echo '{}'\n",
     );
-    let token = write("token", "canary-identity");
+    let token = folder.write("token", "canary-identity");
     let refuses =
         Fake::new(|_: &str| Some((403, "<Error><Code>InvalidIdentityToken</Code>canary</Error>".to_owned())));
     let profile = |name| [("AWS_PROFILE", name), ("AWS_CONFIG_FILE", config.as_str())];
@@ -248,28 +257,26 @@ fn fault_147_places_that_cannot_be_used_are_named() {
 
 #[test]
 fn a_profile_may_have_a_command_or_a_web_identity() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(path("token"), "canary").unwrap();
+    let folder = Folder::new();
     let keys = keys_json(7, 36_000).replace('"', "\\\"");
     let config = format!(
         "[profile command]\ncredential_process = /bin/echo \"{keys}\"\n[profile web]\nrole_arn = arn:r\n\
          web_identity_token_file = {}\nregion = eu-west-1\n",
-        path("token")
+        folder.write("token", "canary")
     );
-    std::fs::write(path("config"), config).unwrap();
+    let config = folder.write("config", config);
     let services = Fake::new(everything);
     for (name, key) in [("command", "ASIA7"), ("web", "ASIASTS")] {
-        let chain = chain(&[("AWS_PROFILE", name), ("AWS_CONFIG_FILE", &path("config"))]);
+        let chain = chain(&[("AWS_PROFILE", name), ("AWS_CONFIG_FILE", &config)]);
         assert_eq!(found(&chain, &services, None).unwrap().unwrap().access_key, key);
     }
 }
 
 #[test]
 fn endpoint_and_region_are_read_from_variables_then_from_the_profile() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config").to_str().unwrap().to_owned();
-    std::fs::write(&path, "[default]\nregion = eu-west-1\nendpoint_url = https://profile.example\n").unwrap();
+    let profile = "[default]\nregion = eu-west-1\nendpoint_url = https://profile.example\n";
+    let folder = Folder::new();
+    let path = folder.write("config", profile);
     let all = [
         ("AWS_ENDPOINT_URL_S3", "https://s3.example"),
         ("AWS_REGION", "us-west-2"),
@@ -296,24 +303,28 @@ fn endpoint_and_region_are_read_from_variables_then_from_the_profile() {
 
 #[test]
 fn an_unreadable_file_of_keys_is_an_error_and_no_pipe_is_awaited() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(at("long"), format!("[default]\naws_access_key_id = a\n# {}\n", "x".repeat(1 << 20)))
-        .unwrap();
-    std::fs::write(at("bytes"), b"[default]\nregion = \xff\n").unwrap();
-    let pipe = std::path::PathBuf::from(at("pipe"));
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
-        .unwrap();
+    let folder = Folder::new();
+    folder.write("long", format!("[default]\naws_access_key_id = a\n# {}\n", "x".repeat(1 << 20)));
+    let bytes = folder.write("bytes", b"[default]\nregion = \xff\n");
+    let pipe = folder.at("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        pipe.as_str(),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
     for name in ["pipe", "long", "bytes", ""] {
         let services = Fake::new(everything);
         let error =
-            found(&chain(&[("AWS_SHARED_CREDENTIALS_FILE", &at(name))]), &services, None).unwrap_err();
-        assert!(error.source_name.contains(&at(name)), "{error}");
+            found(&chain(&[("AWS_SHARED_CREDENTIALS_FILE", &folder.at(name))]), &services, None).unwrap_err();
+        assert!(error.source_name.contains(&folder.at(name)), "{error}");
         assert_eq!(services.asked(), Vec::<String>::new(), "no other place");
     }
     let without = chain(&[("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"), ("AWS_CONFIG_FILE", "/dev/null")]);
     assert_eq!(found(&without, &Fake::new(nothing), None), Ok(None));
     let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
-    let chain = chain(&[keys[0], keys[1], ("AWS_CONFIG_FILE", &at("bytes"))]);
+    let chain = chain(&[keys[0], keys[1], ("AWS_CONFIG_FILE", &bytes)]);
     assert!(found(&chain, &Fake::new(nothing), None).unwrap().is_some(), "the file is not needed");
 }
