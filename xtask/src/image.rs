@@ -72,6 +72,7 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
 
     // The copy in the build context lasts as long as the build.
     let _in_context;
+    let mut secret = None;
     if args.target == Target::Provision {
         options.push(format!("--label=org.opencontainers.image.version={VERSION}"));
         if args.tag.is_none() {
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
             for warning in registry::warnings(&layers) {
                 println!("warning: {warning}");
             }
-            options.extend(hub_token(&sh).map(|source| format!("--secret=id=hf_token,{source}")));
+            secret = hub_token(&sh).map(|source| format!("--secret=id=hf_token,{source}"));
         }
         let placed = LockInContext::place(&path, &lock)?;
         options.push(format!("--build-arg=MODELS_LOCK={}", placed.name));
@@ -104,11 +105,16 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
     }
     sh.change_dir(project::root());
     let docker = &args.docker;
-    // Of two values for an argument, docker takes the last one.
-    cmd!(sh, "docker build --file {file} --target {target} --tag {tag} {docker...} {options...} .")
-        .env("DOCKER_BUILDKIT", "1")
-        .run()
-        .context("docker builds the image; on Debian: apt-get install docker.io")?;
+    // Of two values for an argument or a secret, docker takes the last one: the lock is ours, the secret the user's.
+    cmd!(
+        sh,
+        "docker build --file {file} --target {target} --tag {tag} {secret...} {docker...} {options...} ."
+    )
+    .env("DOCKER_BUILDKIT", "1")
+    .run()
+    .context(
+        "the image is not built: docker says why above, or is missing (Debian: apt-get install docker.io)",
+    )?;
     println!("{tag} is built");
     Ok(())
 }
