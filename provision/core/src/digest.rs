@@ -264,5 +264,6 @@ mod tests {
         assert_eq!(format!("{EMPTY}0").parse::<Sha256>(), Err(DigestError::Length { found: 65 }));
         assert_eq!(EMPTY.to_uppercase().parse::<Sha256>(), Err(DigestError::Character { found: 'E' }));
         assert_eq!("é".repeat(32).parse::<Sha256>(), Err(DigestError::Character { found: 'é' }));
+        assert_eq!(EMPTY.replace('e', "g").parse::<Sha256>(), Err(DigestError::Character { found: 'g' }));
     }
 }
