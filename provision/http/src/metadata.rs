@@ -55,7 +55,7 @@ pub enum MetadataError {
         hint: &'static str,
     },
     /// A document that is larger than [`MAX_DOCUMENT`].
-    #[error("{url}: the answer is larger than {} MiB, the limit for a listing; name single files by their URLs", MAX_DOCUMENT >> 20)]
+    #[error("{url}: the answer is larger than {} MiB, the limit for a listing; write url, size and sha256 of its files into the lock by hand", MAX_DOCUMENT >> 20)]
     TooLarge {
         /// The URL.
         url: SourceUrl,

@@ -16,7 +16,7 @@ pub(crate) const MAX_HOPS: usize = 10;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
     /// It leads from https to http.
-    #[error("it redirects from https to http, which is never followed; give another URL of the file")]
+    #[error("it redirects from https to http, which is never followed; give another URL")]
     Downgrade,
     /// It has no usable `Location`.
     #[error("it redirects, but to no usable URL: {0}")]
@@ -30,7 +30,7 @@ pub enum RedirectError {
         host: String,
     },
     /// The chain is longer than ten hops, or a circle.
-    #[error("it redirects more than {MAX_HOPS} times; give another URL of the file")]
+    #[error("it redirects more than {MAX_HOPS} times; give another URL")]
     TooMany,
 }
 

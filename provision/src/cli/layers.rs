@@ -28,7 +28,8 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path, expected: &[Str
     let models = locks::select(lock, &args.choice.clone().into())?;
     if !expected.is_empty() {
         let layers = models.iter().map(|model| provision_disk::layer_of(model));
-        compare(&layers.collect(), &expected.iter().map(String::as_str).collect())?;
+        let way_out = "run `provision init --dockerfile`, which writes its layers again";
+        compare(&layers.collect(), &expected.iter().map(String::as_str).collect(), way_out)?;
     }
     for model in models {
         let tree = into.join(provision_disk::layer_of(model));
@@ -40,11 +41,11 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path, expected: &[Str
     Ok(())
 }
 
-/// Compares the layers of a lock with those that a Dockerfile makes.
+/// Compares the layers of a lock with those that a Dockerfile makes. `way_out` ends the message.
 ///
 /// # Errors
 /// They differ: a usage error with the names.
-pub fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> Result<(), Failure> {
+pub fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>, way_out: &str) -> Result<(), Failure> {
     let difference = |of: &BTreeSet<&str>, from: &BTreeSet<&str>, what: &str| {
         let names: Vec<_> = of.difference(from).map(|name| format!("{name}/")).collect();
         (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
@@ -55,11 +56,8 @@ pub fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> Result<(),
     if differences.is_empty() {
         return Ok(());
     }
-    let why = format!(
-        "the Dockerfile does not fit the lock: {}; run `provision init --dockerfile`, which writes its layers \
-         again, or edit the lines `COPY --link --from=models /layers/NAME/ /`",
-        differences.join(", and ")
-    );
+    let differences = differences.join(", and ");
+    let why = format!("the Dockerfile does not fit the lock: {differences}; {way_out}");
     Err(Failure::new(Code::Usage, why))
 }
 

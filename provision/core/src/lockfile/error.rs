@@ -103,7 +103,7 @@ pub enum LockfileErrorKind {
         total: u128,
     },
     /// A text larger than any lock.
-    #[error("the lock is larger than {} MiB; split it into several locks", super::MAX_BYTES >> 20)]
+    #[error("the lock is larger than {} MiB; if it is a lock, split it into several", super::MAX_BYTES >> 20)]
     TooLarge,
     /// A text of more keys and values than any list of models.
     #[error("the lock has more keys and values than are read; split it into several locks")]

@@ -19,7 +19,7 @@ pub enum ImportError {
         problem: String,
     },
     /// The list is too large.
-    #[error("{} is larger than {} MiB, the limit for a list of models; split it", TerminalText(list), MAX_LIST >> 20)]
+    #[error("{} is larger than {} MiB, the limit for a list of models; split it, if it is one", TerminalText(list), MAX_LIST >> 20)]
     TooLarge {
         /// The list's name.
         list: String,
