@@ -1,4 +1,5 @@
-//! The first state of a run: the destination is open and locked, and the marker is read. All later steps work in it.
+//! The first state of a run: the destination is open and locked, and the marker is read. All later steps work in it,
+//! with what it makes for them: the planner, the copier, the collector, the transfer, and the checks of `--offline`.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

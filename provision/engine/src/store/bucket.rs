@@ -131,14 +131,14 @@ async fn put_whole(
     };
     let mut reply = send(session, at, &put, Some(transfer)).await?;
     if matches!(reply.status, 409 | 412) {
-        transfer.begin_attempt(0, "the store has one already, or another push sends it");
+        transfer.end_attempt(0, "the store has one already, or another push sends it");
         if session.has(at, model.size).await? {
             return Ok(());
         }
     }
     if matches!(reply.status, 409 | 412 | 501) {
         // One of another size is there, or the store knows no condition.
-        transfer.begin_attempt(0, "the store knows no condition");
+        transfer.end_attempt(0, "the store knows no condition");
         let plain = [headers[0].clone(), headers[2].clone()];
         reply = send(session, at, &Upload { headers: &plain, ..put }, Some(transfer)).await?;
     }
@@ -327,7 +327,7 @@ async fn send_part(
     };
     let reply = send(session, at, &put, Some(transfer)).await?;
     let is_kept = (200..300).contains(&reply.status);
-    transfer.begin_attempt(if is_kept { block.len() as u64 } else { 0 }, "the store did not keep it");
+    transfer.end_attempt(if is_kept { block.len() as u64 } else { 0 }, "the store did not keep it");
     match (reply.status, reply.header("etag")) {
         (200..300, Some(name)) => Ok(Some(name.to_owned())),
         (404, _) => Ok(None),

@@ -233,7 +233,7 @@ impl RegistryStore {
             };
             let is_refused = match session.client.upload(&at, &patch).await {
                 Ok(reply) if (200..300).contains(&reply.status) => {
-                    transfer.begin_attempt(length, "it was sent twice");
+                    transfer.end_attempt(length, "it was sent twice");
                     parts.took(length, began.elapsed());
                     let held = reply.header("range").and_then(bytes_held).unwrap_or(end);
                     at = session.client.location(&reply)?;
@@ -245,14 +245,14 @@ impl RegistryStore {
                     continue;
                 }
                 Ok(reply) => {
-                    transfer.begin_attempt(0, "the registry did not take it");
+                    transfer.end_attempt(0, "the registry did not take it");
                     if reply.status != 416 {
                         return Ok(None);
                     }
                     true
                 }
                 Err(error) => {
-                    transfer.begin_attempt(0, &error.to_string());
+                    transfer.end_attempt(0, &error.to_string());
                     parts.failed();
                     session.wait_after(error, &mut failures).await?;
                     false

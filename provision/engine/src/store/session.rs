@@ -105,8 +105,8 @@ impl Transfer {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Begins the next attempt. Of the bytes of the last one, `kept` count.
-    pub(super) fn begin_attempt(&self, kept: u64, reason: &str) {
+    /// Ends an attempt, of whose bytes `kept` count.
+    pub(super) fn end_attempt(&self, kept: u64, reason: &str) {
         let lost = self.attempt.swap(0, Ordering::Relaxed).saturating_sub(kept);
         if lost > 0 {
             let reason = reason.to_owned();
@@ -222,7 +222,7 @@ impl Session {
                 Ok(reply) => return Ok(reply),
                 Err(error) => {
                     if let Some(transfer) = transfer {
-                        transfer.begin_attempt(0, &error.to_string());
+                        transfer.end_attempt(0, &error.to_string());
                     }
                     self.wait_after(error, &mut failures).await?;
                 }

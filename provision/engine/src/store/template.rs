@@ -47,7 +47,7 @@ impl TemplateStore {
                     if let Some(wrong) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
                         return Err(wrong);
                     }
-                    transfer.begin_attempt(0, &error.to_string());
+                    transfer.end_attempt(0, &error.to_string());
                     session.wait_after(error, &mut failures).await?;
                     if session.has(&at, model.size).await? {
                         return Ok(());

@@ -171,7 +171,7 @@ pub(super) fn hostile() -> Vec<Event> {
     ]
 }
 
-pub(super) fn print_line(observer: &impl Observer, events: &[Event]) {
+pub(super) fn observe_all(observer: &impl Observer, events: &[Event]) {
     for event in events {
         observer.observe(event);
     }

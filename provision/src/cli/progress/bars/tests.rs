@@ -41,7 +41,7 @@ fn fixture(columns: u16, rows: u16, colour: bool) -> Fixture {
 }
 
 impl Fixture {
-    fn print_line(&self, events: &[Event]) {
+    fn observe_all(&self, events: &[Event]) {
         for event in events {
             self.screen.observe(event);
         }
@@ -51,7 +51,7 @@ impl Fixture {
     fn fetch(&self, tenths: u64) {
         for _ in 0..tenths {
             self.clock.forward(100);
-            self.print_line(&[received(0, 41_200_000)]);
+            self.observe_all(&[received(0, 41_200_000)]);
             self.screen.tick();
         }
     }
@@ -68,9 +68,9 @@ impl Fixture {
 fn two_seconds(columns: u16) -> Fixture {
     let fixture = fixture(columns, 24, false);
     let connections = |file, count| Event::Connections { file, count };
-    fixture.print_line(&[qwen(), started(0), connections(0, 56), started(2), connections(2, 8), started(3)]);
+    fixture.observe_all(&[qwen(), started(0), connections(0, 56), started(2), connections(2, 8), started(3)]);
     fixture.screen.tick();
-    fixture.print_line(&[received(3, 254 * MB), finished(3, 254 * MB, 3_100)]);
+    fixture.observe_all(&[received(3, 254 * MB), finished(3, 254 * MB, 3_100)]);
     fixture.fetch(20);
     fixture
 }
@@ -112,7 +112,7 @@ fn a_hundred_and_twenty_columns_are_used() {
 #[test]
 fn speed_is_of_received_bytes_and_ends_with_them() {
     let fixture = fixture(80, 24, false);
-    fixture.print_line(&[qwen(), started(2)]);
+    fixture.observe_all(&[qwen(), started(2)]);
     fixture.fetch(10);
     let resumed = fixture.term.contents();
     // 8 GB of it were there.
@@ -128,11 +128,15 @@ fn speed_is_of_received_bytes_and_ends_with_them() {
 #[test]
 fn a_drop_moves_the_bar_back() {
     let fixture = fixture(80, 24, false);
-    fixture.print_line(&[planned(&[("a", 1000, 0, Planned::Fetch)]), started(0), received(0, 900)]);
+    fixture.observe_all(&[planned(&[("a", 1000, 0, Planned::Fetch)]), started(0), received(0, 900)]);
     fixture.screen.tick();
     assert!(fixture.end(2).starts_with("a "), "{}", fixture.end(2));
     assert!(fixture.end(1).contains("0.90/1.00 kB"), "{}", fixture.end(1));
-    fixture.print_line(&[Event::Dropped { file: 0, bytes: 600, reason: "the digest is another".to_owned() }]);
+    fixture.observe_all(&[Event::Dropped {
+        file: 0,
+        bytes: 600,
+        reason: "the digest is another".to_owned(),
+    }]);
     fixture.screen.tick();
     assert!(fixture.end(1).contains("0.30/1.00 kB"), "{}", fixture.end(1));
     assert!(
@@ -147,8 +151,8 @@ fn of_many_files_eight_have_a_line_until_they_end() {
     let names: Vec<_> = (0..10_000).map(|n| format!("shards/{n:05}.bin")).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), MB, 0, Planned::Fetch)).collect();
     let fixture = fixture(80, 30, false);
-    fixture.print_line(&[planned(&files)]);
-    fixture.print_line(&(0..64).map(started).collect::<Vec<_>>());
+    fixture.observe_all(&[planned(&files)]);
+    fixture.observe_all(&(0..64).map(started).collect::<Vec<_>>());
     fixture.screen.tick();
     let lines = |from: usize| -> Vec<_> {
         fixture.end(9).lines().skip(from).map(|line| line[..12].to_owned()).collect()
@@ -157,7 +161,7 @@ fn of_many_files_eight_have_a_line_until_they_end() {
     assert_eq!(lines(0)[7], "shards/00007");
     assert_eq!(lines(0)[8], "total: 0 of ");
 
-    fixture.print_line(&[finished(3, MB, 100), finished(5, MB, 100)]);
+    fixture.observe_all(&[finished(3, MB, 100), finished(5, MB, 100)]);
     fixture.screen.tick();
     let shown = lines(0);
     assert_eq!(shown[3..8], ["shards/00004", "shards/00006", "shards/00007", "shards/00008", "shards/00009"]);
@@ -170,8 +174,8 @@ fn of_many_files_eight_have_a_line_until_they_end() {
 #[test]
 fn a_low_terminal_keeps_the_sums() {
     let fixture = fixture(80, 5, false);
-    fixture.print_line(&[qwen(), started(0), started(2), started(3)]);
-    fixture.print_line(&[warning("1"), warning("2"), warning("3")]);
+    fixture.observe_all(&[qwen(), started(0), started(2), started(3)]);
+    fixture.observe_all(&[warning("1"), warning("2"), warning("3")]);
     fixture.screen.tick();
     fixture.screen.tick();
     assert_eq!(fixture.term.contents().lines().count(), 5);
@@ -185,7 +189,7 @@ fn a_file_from_the_cache_has_its_size_and_time_behind_a_comma() {
     let elapsed = Duration::from_millis(300);
     let finished =
         Event::Finished { file: 3, outcome: Outcome::Cached, fetched: 0, elapsed, sources: Vec::new() };
-    fixture.print_line(&[qwen(), started(3), finished]);
+    fixture.observe_all(&[qwen(), started(3), finished]);
     fixture.screen.finish();
     assert_eq!(fixture.end(1), "✓ vae/qwen_image_vae.safetensors  from the cache, 254 MB in 0.3 s");
 }
@@ -193,7 +197,7 @@ fn a_file_from_the_cache_has_its_size_and_time_behind_a_comma() {
 #[test]
 fn the_end_leaves_what_happened_and_no_bar() {
     let fixture = two_seconds(80);
-    fixture.print_line(&[failed(0, "no source is left; try again later"), finished(2, 1_416 * MB, 21_000)]);
+    fixture.observe_all(&[failed(0, "no source is left; try again later"), finished(2, 1_416 * MB, 21_000)]);
     fixture.screen.finish();
     fixture.screen.finish();
     let left = "\
@@ -221,13 +225,13 @@ fn nothing_is_drawn_where_nothing_happened() {
 fn a_check_before_the_plan_is_shown_and_goes_away() {
     let fixture = fixture(60, 24, false);
     let path = "text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors".parse().unwrap();
-    fixture.print_line(&[Event::Waiting { holder: ".provision.lock, process 7".to_owned() }]);
+    fixture.observe_all(&[Event::Waiting { holder: ".provision.lock, process 7".to_owned() }]);
     fixture.screen.tick();
-    fixture.print_line(&[Event::Acquired, Event::Checking { path, size: 9_418 * MB }]);
+    fixture.observe_all(&[Event::Acquired, Event::Checking { path, size: 9_418 * MB }]);
     fixture.screen.tick();
     assert!(fixture.end(1).starts_with("checking files on disk"), "{}", fixture.term.contents());
     assert!(fixture.end(1).contains('…'));
-    fixture.print_line(&[qwen()]);
+    fixture.observe_all(&[qwen()]);
     fixture.screen.tick();
     assert!(!fixture.term.contents().contains("checking"), "{}", fixture.term.contents());
 }
@@ -237,7 +241,7 @@ fn names_and_reasons_cannot_reach_the_terminal() {
     for colour in [false, true] {
         let fixture = fixture(80, 40, colour);
         for event in hostile() {
-            fixture.print_line(&[event]);
+            fixture.observe_all(&[event]);
             fixture.screen.tick();
         }
         let contents = fixture.term.contents();

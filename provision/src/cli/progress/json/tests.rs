@@ -32,9 +32,9 @@ fn sum_of_received(text: &str, file: usize) -> u64 {
 fn events_are_objects_with_their_time_and_people_get_lines() {
     let (clock, out) = (FakeClock::default(), Written::default());
     let (json, people) = json(out.clone(), &clock);
-    print_line(&json, &[Event::Acquired, plan()]);
+    observe_all(&json, &[Event::Acquired, plan()]);
     clock.forward(1_234);
-    print_line(
+    observe_all(
         &json,
         &[
             started(0),
@@ -57,7 +57,7 @@ fn events_are_objects_with_their_time_and_people_get_lines() {
         ],
     );
     clock.forward(100);
-    print_line(&json, &[received(0, 50), received(0, 100), finished(0, 1000, 100), received(1, 7)]);
+    observe_all(&json, &[received(0, 50), received(0, 100), finished(0, 1000, 100), received(1, 7)]);
     json.finish();
     json.finish();
     assert_eq!(
@@ -86,12 +86,12 @@ fn events_are_objects_with_their_time_and_people_get_lines() {
 fn a_file_has_ten_received_a_second_and_no_byte_is_lost() {
     let (clock, out) = (FakeClock::default(), Written::default());
     let (json, _) = json(out.clone(), &clock);
-    print_line(&json, &[plan()]);
+    observe_all(&json, &[plan()]);
     for _ in 0..3_000 {
         clock.forward(1);
-        print_line(&json, &[received(0, 3), received(0, 4)]);
+        observe_all(&json, &[received(0, 3), received(0, 4)]);
     }
-    print_line(&json, &[failed(0, "no")]);
+    observe_all(&json, &[failed(0, "no")]);
     let count = values(&out.text()).iter().filter(|value| value["event"] == "received").count();
     assert!((30..=31).contains(&count), "{count}");
     assert_eq!(sum_of_received(&out.text(), 0), 21_000);
@@ -106,7 +106,7 @@ fn many_threads_lose_no_byte_and_a_files_end_comes_last() {
         clock(),
     );
     let json = Json::new(Box::new(out.clone()), plain, clock());
-    print_line(&json, &[plan()]);
+    observe_all(&json, &[plan()]);
     let running = AtomicUsize::new(8);
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -134,7 +134,7 @@ fn unsafe_characters_are_escaped_without_loss() {
     let (clock, out) = (FakeClock::default(), Written::default());
     let (json, people) = json(out.clone(), &clock);
     let events = hostile();
-    print_line(&json, &events);
+    observe_all(&json, &events);
     for text in [out.text(), people.text()] {
         assert!(!text.chars().any(|c| is_unsafe(c) && c != '\n'), "{text:?}");
     }
@@ -161,19 +161,19 @@ impl Sink for Counting {
 fn fault_107_an_unread_stream_gets_what_the_plan_bounds() {
     let (clock, out) = (FakeClock::default(), Unread::default());
     let (json, people) = json(out.clone(), &clock);
-    print_line(&json, &[plan(), started(0), Event::Connections { file: 0, count: 3 }, warning("x")]);
+    observe_all(&json, &[plan(), started(0), Event::Connections { file: 0, count: 3 }, warning("x")]);
     for _ in 0..1_000 {
         clock.forward(1_000);
-        print_line(&json, &[received(0, 1), warning("y")]);
+        observe_all(&json, &[received(0, 1), warning("y")]);
     }
-    print_line(&json, &[finished(0, 1000, 100)]);
+    observe_all(&json, &[finished(0, 1000, 100)]);
     let text = out.written.text();
     let events: Vec<_> =
         values(&text).iter().map(|value| value["event"].as_str().unwrap().to_owned()).collect();
     assert_eq!(events, ["planned", "started", "warning", "received", "finished"], "{text}");
     assert_eq!(sum_of_received(&text, 0), 1_000);
     out.reads.store(true, Relaxed);
-    print_line(&json, &[warning("z")]);
+    observe_all(&json, &[warning("z")]);
     let text = out.written.text();
     assert!(text.contains("\"1001 lines lost, because") && text.contains("\"z\""), "{text}");
     assert!(people.text().contains("warning: z"));
@@ -184,7 +184,7 @@ fn a_reader_that_has_gone_is_not_written_to_again() {
     let asked = Arc::new(AtomicUsize::new(0));
     let clock = FakeClock::default();
     let (json, people) = json(Counting(Arc::clone(&asked)), &clock);
-    print_line(&json, &hostile());
+    observe_all(&json, &hostile());
     json.finish();
     assert_eq!(asked.load(Relaxed), 1);
     assert!(people.text().contains("warning: "));

@@ -39,7 +39,7 @@ fn source_ended(next: Option<&str>) -> Event {
 /// A run with something of everything.
 fn run(plain: &Plain, clock: &FakeClock) {
     let connections = |file, count| Event::Connections { file, count };
-    print_line(
+    observe_all(
         plain,
         &[
             Event::Checking { path: "vae/qwen_image_vae.safetensors".parse().unwrap(), size: 254 * MB },
@@ -58,14 +58,14 @@ fn run(plain: &Plain, clock: &FakeClock) {
     );
     clock.forward(9_999);
     plain.log.tick();
-    print_line(plain, &[received(0, 2_346 * MB)]);
+    observe_all(plain, &[received(0, 2_346 * MB)]);
     clock.forward(1);
     plain.log.tick();
-    print_line(plain, &[retry(), source_ended(Some("https://mirror.example/m")), started(0)]);
+    observe_all(plain, &[retry(), source_ended(Some("https://mirror.example/m")), started(0)]);
     // Nothing comes for a while.
     clock.forward(10_000);
     plain.log.tick();
-    print_line(
+    observe_all(
         plain,
         &[
             received(2, 1_416 * MB),
@@ -114,7 +114,7 @@ failed diffusion_models/qwen_image_fp8_e4m3fn.safetensors: no source is left; tr
 fn an_update_says_where_its_pieces_are_and_fetches_the_rest() {
     let (plain, clock, out) = plain(Verbosity::Normal, false);
     let reusing = |files| Event::Reusing { file: 0, from: "/models/vae/x".to_owned(), files };
-    print_line(
+    observe_all(
         &plain,
         &[
             planned(&[("vae/x", 100 * MB, 0, Planned::Fetch)]),
@@ -125,7 +125,7 @@ fn an_update_says_where_its_pieces_are_and_fetches_the_rest() {
     );
     clock.forward(10_000);
     plain.log.tick();
-    print_line(&plain, &[started(0), received(0, 10 * MB), finished(0, 10 * MB, 1000)]);
+    observe_all(&plain, &[started(0), received(0, 10 * MB), finished(0, 10 * MB, 1000)]);
     assert_eq!(
         out.text(),
         "\
@@ -163,7 +163,7 @@ fn verbose_has_connections_checks_and_what_is_present() {
         elapsed: Duration::ZERO,
         sources: Vec::new(),
     };
-    print_line(&plain, &[present, Event::MarkerWritten { name: ".models-installed".to_owned() }]);
+    observe_all(&plain, &[present, Event::MarkerWritten { name: ".models-installed".to_owned() }]);
     let text = out.text();
     for line in [
         "checking vae/qwen_image_vae.safetensors, 254 MB\n",
@@ -184,7 +184,7 @@ fn escapes_are_written_only_with_colour() {
         assert!(!out.text().contains('\r'));
     }
     let (plain, _, out) = plain(Verbosity::Normal, true);
-    print_line(&plain, &[warning("x")]);
+    observe_all(&plain, &[warning("x")]);
     assert_eq!(out.text(), "\u{1b}[33mwarning:\u{1b}[0m x\n");
 }
 
@@ -194,13 +194,13 @@ fn five_thousand_files_are_shown_in_sums_unless_verbose() {
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), MB, 0, Planned::Fetch)).collect();
     let fetch = |plain: &Plain, files: std::ops::Range<usize>| {
         for file in files {
-            print_line(plain, &[started(file), received(file, MB), finished(file, MB, 20)]);
+            observe_all(plain, &[started(file), received(file, MB), finished(file, MB, 20)]);
         }
     };
     let (few, clock, out) = plain(Verbosity::Normal, false);
-    print_line(&few, &[planned(&files)]);
+    observe_all(&few, &[planned(&files)]);
     fetch(&few, 0..312);
-    print_line(&few, &[failed(400, "the server says 404")]);
+    observe_all(&few, &[failed(400, "the server says 404")]);
     clock.forward(10_000);
     few.log.tick();
     clock.forward(10_000);
@@ -215,7 +215,7 @@ failed shards/0400: the server says 404
     );
 
     let (verbose, _, out) = plain(Verbosity::Verbose, false);
-    print_line(&verbose, &[planned(&files)]);
+    observe_all(&verbose, &[planned(&files)]);
     fetch(&verbose, 0..2);
     assert_eq!(out.text().lines().count(), 5);
 }
@@ -228,7 +228,7 @@ fn twenty_files_are_few_and_those_that_are_present_do_not_count() {
         let files: Vec<_> =
             names.iter().enumerate().map(|(n, name)| (name.as_str(), 5, 0, plan(n))).collect();
         let (plain, _, out) = plain(Verbosity::Normal, false);
-        print_line(&plain, &[planned(&files), started(0)]);
+        observe_all(&plain, &[planned(&files), started(0)]);
         assert_eq!(out.text().lines().count(), lines, "{work}");
     }
 }
@@ -236,7 +236,7 @@ fn twenty_files_are_few_and_those_that_are_present_do_not_count() {
 #[test]
 fn a_long_check_before_the_plan_is_not_silent() {
     let (plain, clock, out) = plain(Verbosity::Normal, false);
-    print_line(&plain, &[Event::Checking { path: "a".parse().unwrap(), size: 20 * GB }]);
+    observe_all(&plain, &[Event::Checking { path: "a".parse().unwrap(), size: 20 * GB }]);
     assert_eq!(out.take(), "");
     clock.forward(10_000);
     plain.log.tick();
@@ -257,7 +257,7 @@ fn plans_are_put_in_words() {
         ),
     ] {
         let (plain, _, out) = plain(Verbosity::Normal, false);
-        print_line(&plain, &[planned(&files)]);
+        observe_all(&plain, &[planned(&files)]);
         assert_eq!(out.text(), text);
     }
 }
@@ -266,7 +266,7 @@ fn plans_are_put_in_words() {
 fn a_valid_marker_is_said_in_one_line() {
     let valid = Event::MarkerValid { name: ".models-installed".to_owned(), files: 4 };
     let (plain, _, out) = plain(Verbosity::Normal, false);
-    print_line(&plain, &[valid]);
+    observe_all(&plain, &[valid]);
     assert_eq!(out.text(), "nothing to do: marker .models-installed is valid for 4 files\n");
 }
 
@@ -274,7 +274,7 @@ fn a_valid_marker_is_said_in_one_line() {
 fn names_and_reasons_cannot_reach_the_terminal_or_forge_a_line() {
     let (plain, _, out) = plain(Verbosity::Verbose, false);
     let events = hostile();
-    print_line(&plain, &events);
+    observe_all(&plain, &events);
     let text = out.text();
     assert!(!text.chars().any(|c| is_unsafe(c) && c != '\n'), "{text:?}");
     assert!(!text.lines().any(|line| line.starts_with("warning: forged")), "{text}");
@@ -286,7 +286,7 @@ fn names_and_reasons_cannot_reach_the_terminal_or_forge_a_line() {
 fn a_closed_standard_error_is_no_reason_to_fail() {
     let plain =
         Plain::new(Lines::words(Verbosity::Verbose, Paint { colour: false }), Box::new(Closed), clock());
-    print_line(&plain, &hostile());
+    observe_all(&plain, &hostile());
     plain.finish();
 }
 
@@ -296,13 +296,13 @@ fn a_file_that_is_only_read_is_not_called_fetched() {
     let lines = Lines::words(Verbosity::Normal, Paint { colour: false }).of(Work::Read("/cache".to_owned()));
     let plain = Plain::without_ticker(lines, Box::new(written.clone()), clock.clock());
     let one = |held, plan| planned(&[("vae/x", 2 * GB, held, plan)]);
-    print_line(&plain, &[one(0, Planned::Fetch), started(0), finished(0, 2 * GB, 2000)]);
+    observe_all(&plain, &[one(0, Planned::Fetch), started(0), finished(0, 2 * GB, 2000)]);
     assert_eq!(
         written.take(),
         "vae/x: its host publishes no digest, so 2 GB are read once and kept in /cache for the next fetch; 120 GB free\n\
          reading vae/x, 2 GB, from https://h.example/m\n\
          read vae/x: 2 GB in 2 s (1 GB/s)\n"
     );
-    print_line(&plain, &[one(GB, Planned::Resume)]);
+    observe_all(&plain, &[one(GB, Planned::Resume)]);
     assert!(written.take().contains("so the last 1 GB of 2 GB are read and kept"));
 }
