@@ -256,10 +256,22 @@ mod tests {
 
     #[test]
     fn fault_56_paths_that_could_leave_the_destination_are_refused() {
-        let outside = ["", "../x", "a/../x", "a/..", "./x", "a//b", "a/", "~/x", "~root/x", "C:\\x", "c:x"];
-        let characters = ["a\\b", "a\0b", "a\nb", "x*", "x?", "a\u{7f}b"];
-        let long = ["/etc/passwd", "a\u{202e}b", "a\u{61c}b"];
-        for text in outside.into_iter().chain(characters).chain(long) {
+        let outside = [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../x",
+            "a/..",
+            "./x",
+            "a//b",
+            "a/",
+            "~/x",
+            "~root/x",
+            "C:\\x",
+            "c:x",
+        ];
+        let characters = ["a\\b", "a\0b", "a\nb", "x*", "x?", "a\u{7f}b", "a\u{202e}b", "a\u{61c}b"];
+        for text in outside.into_iter().chain(characters) {
             assert!(parse(text).is_err(), "{text:?} was taken");
         }
         assert!(matches!(parse(&"a".repeat(256)), Err(ModelPathError::ComponentTooLong { bytes: 256, .. })));

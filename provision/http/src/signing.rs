@@ -5,8 +5,8 @@
 //! that the address or the configuration names, and past no redirect. The keys themselves never leave this machine, so
 //! plain http is allowed.
 //!
-//! A host that refuses the clock, the region or expired keys sends the right value. The client takes it over and sends
-//! the request again, once for each cause.
+//! A host that refuses the clock or the region sends the right value, and the client takes it over. Expired keys are
+//! renewed. Then the request is sent again, once for each cause.
 
 use std::borrow::Cow;
 use std::time::UNIX_EPOCH;

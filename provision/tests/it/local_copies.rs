@@ -1,4 +1,4 @@
-//! Local copies of files with piece lists: right ones are proven by them, wrong ones give their right pieces, and a
+//! Local copies of files with piece lists: right ones are verified by them, wrong ones give their right pieces, and a
 //! list that lies is named.
 
 use provision_core::store_address::StoreAddress;

@@ -1,4 +1,4 @@
-//! Files with a piece list are verified by their pieces: which bytes are wrong, and by what a file is proven.
+//! Files with a piece list are verified by their pieces: which bytes are wrong, and by what a file is verified.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

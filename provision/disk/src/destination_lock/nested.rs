@@ -5,7 +5,7 @@
 //! least one sees the other. If a directory above is locked, the run gives its own lock back; if one below is, it keeps
 //! its own and waits. So no two runs wait for each other: the run above goes first.
 //!
-//! Other directories' lock files are only read: a run neither creates nor writes nor removes one. A run sees no lock
+//! Other directories' lock files are opened and tried: a run neither creates nor writes nor removes one. It sees no lock
 //! above a mount that its container does not have. The part's own `flock` protects the files that both write then.
 
 use std::collections::BTreeSet;
