@@ -23,6 +23,10 @@ impl Call {
         Some(Self { number, name, path: words.next()? })
     }
 
+    pub(super) fn syncs_journal(&self) -> bool {
+        self.name.ends_with("sync") && file_kind(&self.path) == "journal"
+    }
+
     /// The call's name with the kind of its file.
     pub(super) fn kind(&self) -> String {
         format!("{} {}", self.name, file_kind(&self.path))

@@ -9,6 +9,7 @@
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -101,7 +102,13 @@ impl<'a> PowerCut<'a> {
             spread(calls, share.saturating_sub(random + 1), &mut self.rng).into_iter().collect();
         let waits = (0..random).map(|_| Duration::from_millis(self.rng.u64(0..RANDOM_SPAN / random as u64)));
         let waits: Vec<_> = waits.collect();
-        let clones = self.clones(kind, dir, &|call| numbers.contains(&call.number), &waits, None)?;
+        // The slow job's are also behind each sync of a journal: its records must be true at once.
+        let was_journal = Cell::new(false);
+        let is_chosen = |call: &Call| {
+            let is_behind = was_journal.replace(call.syncs_journal()) && dir.job == Job::Paced;
+            is_behind || numbers.contains(&call.number)
+        };
+        let clones = self.clones(kind, dir, &is_chosen, &waits, None)?;
         let last = clones.len() - 1;
         let check = |(number, (image, moment)): (usize, Clone)| {
             self.check(&image, dir, number == last).with_context(|| moment)

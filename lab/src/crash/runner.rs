@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,7 +10,7 @@ use fastrand::Rng;
 
 use super::Outcome;
 use super::call::{Call, spread};
-use super::injection::{Action, Injection};
+use super::injection::{Action, INTERRUPTED, Injection};
 use super::invariants::{After, listing};
 use super::job::Job;
 use super::sandbox::{CrashContext, CrashSandbox};
@@ -29,7 +30,11 @@ pub(super) fn choose(
     count: Option<usize>,
     rng: &mut Rng,
 ) -> Vec<Injection> {
-    let mut injections = Vec::new();
+    let mut injections = match actions.iter().find(|action| action.tracer_word == INTERRUPTED) {
+        Some(action) if count.is_some() => interrupted(recorded, *action, rng),
+        _ => Vec::new(),
+    };
+    let count = count.map(|count| count.saturating_sub(injections.len()));
     for (job, calls) in recorded {
         let mut add = |at, action| injections.push(Injection { job: *job, at, action });
         let Some(count) = count else {
@@ -50,6 +55,16 @@ pub(super) fn choose(
         numbers.into_iter().zip(turns).for_each(|(at, action)| add(at, *action));
     }
     injections
+}
+
+/// Two calls of each kind, in any jobs: each place that makes a call has to make it again. Two, since a number may lead to
+/// another call in the next run.
+fn interrupted(recorded: &[(Job, Vec<Call>)], action: Action, rng: &mut Rng) -> Vec<Injection> {
+    let mut kinds = BTreeMap::<String, Vec<Injection>>::new();
+    for (job, call) in recorded.iter().flat_map(|(job, calls)| calls.iter().map(|call| (*job, call))) {
+        kinds.entry(call.kind()).or_default().push(Injection { job, at: call.number, action });
+    }
+    kinds.into_values().flat_map(|places| rng.choose_multiple(places, 2)).collect()
 }
 
 /// Disturbs the jobs, by several workers. The first failure ends all.
