@@ -72,9 +72,10 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
 
     // The copy in the build context lasts as long as the build.
     let _in_context;
-    let mut secret = None;
+    // The user's own values of these win.
+    let mut defaults = Vec::new();
     if args.target == Target::Provision {
-        options.push(format!("--label=org.opencontainers.image.version={VERSION}"));
+        defaults.push(format!("--label=org.opencontainers.image.version={VERSION}"));
         if args.tag.is_none() {
             options.push(format!("--tag=provision:{VERSION}"));
             "provision:latest".clone_into(&mut tag);
@@ -96,7 +97,7 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
             for warning in registry::warnings(&layers) {
                 println!("warning: {warning}");
             }
-            secret = hub_token(&sh).map(|source| format!("--secret=id=hf_token,{source}"));
+            defaults.extend(hub_token(&sh).map(|source| format!("--secret=id=hf_token,{source}")));
         }
         let placed = LockInContext::place(&path, &lock)?;
         options.push(format!("--build-arg=MODELS_LOCK={}", placed.name));
@@ -105,17 +106,20 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
     }
     sh.change_dir(project::root());
     let docker = &args.docker;
-    // Of two values for an argument or a secret, docker takes the last one: the lock is ours, the secret the user's.
+    // Of two values, docker takes the last one.
     cmd!(
         sh,
-        "docker build --file {file} --target {target} --tag {tag} {secret...} {docker...} {options...} ."
+        "docker build --file {file} --target {target} --tag {tag} {defaults...} {docker...} {options...} ."
     )
     .env("DOCKER_BUILDKIT", "1")
     .run()
     .context(
         "the image is not built: docker says why above, or is missing (Debian: apt-get install docker.io)",
     )?;
-    println!("{tag} is built");
+    // A builder of buildx may push the image, or keep it to itself.
+    let inspect = cmd!(sh, "docker image inspect {tag}").quiet().ignore_stdout().ignore_stderr();
+    let load = if inspect.run().is_ok() { "" } else { "; add `-- --load` to have it in this docker" };
+    println!("{tag} is built{load}");
     Ok(())
 }
 

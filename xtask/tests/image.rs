@@ -61,7 +61,11 @@ fn docker_gets_its_options_first_and_then_the_lock_in_the_context() {
     let position = |start: &str| said.lines().position(|line| line.starts_with(start)).unwrap();
     assert!(position(&own) < position("--build-arg=MODELS_LOCK=.image-"), "{said}");
     assert!(position(&own) < position("--build-arg=RUNTIME_IMAGE=mine"), "{said}");
-    assert!(said.contains("provision:runtime is built"), "{said}");
+    assert!(said.contains("provision:runtime is built\n"), "{said}");
+    let (secret, baked) = ("--secret=id=hf_token,src=mine", ["--target", "runtime-baked", "--"]);
+    let said = image(&home, &[("HF_TOKEN", "t")], &[&baked[..], &[secret]].concat());
+    let position = |start: &str| said.lines().position(|line| line.starts_with(start)).unwrap();
+    assert!(position("--secret=id=hf_token,env") < position(secret), "{said}");
     let said = image(&home, &[], &["--target", "provision"]);
     let version = concat!("--tag=provision:", env!("CARGO_PKG_VERSION"));
     assert!(said.contains("provision:latest") && said.contains(version), "{said}");

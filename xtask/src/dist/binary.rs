@@ -44,12 +44,17 @@ pub(super) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
     let mut build = cmd!(sh, "cargo build --locked --profile dist -p provision --target {target}")
         .env("RUSTFLAGS", format!("{RUSTFLAGS} {remap}"))
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    // A cross linker has Debian's name, unless the variable names another. A compiler of C is found by that name, too.
-    let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
-    if !is_native && sh.var(&linker).is_err() {
-        build = build.env(&linker, format!("{}-gcc", target.replace("-unknown", "")));
+    // A cross compiler has Debian's name, unless a variable names another.
+    let name = target.replace('-', "_");
+    let linker = format!("CARGO_TARGET_{}_LINKER", name.to_uppercase());
+    for variable in [format!("CC_{name}"), linker.clone()] {
+        if !is_native && sh.var(&variable).is_err() {
+            build = build.env(variable, format!("{}-gcc", target.replace("-unknown", "")));
+        }
     }
-    build.run().with_context(|| needs(target, &linker))?;
+    build
+        .run()
+        .with_context(|| if is_native { "the build failed".to_owned() } else { needs(target, &linker) })?;
     let path = folder(sh).join(target).join("dist/provision");
 
     let forbidden = forbidden(sh, &path)?;

@@ -50,7 +50,8 @@ impl LockInContext {
             for model in lock.models().iter().filter(|model| piece_lists::find(&from, model).is_ok()) {
                 let name = model.pieces.map(|digest| digest.to_string()).unwrap_or_default();
                 fs::create_dir_all(&to)?;
-                fs::copy(from.join(&name), to.join(&name))?;
+                // The mode of the list may be private, and the image has other users.
+                fs::write(to.join(&name), fs::read(from.join(&name))?)?;
             }
             std::io::Result::Ok(())
         };

@@ -60,7 +60,8 @@ mod tests {
         let lock = Lockfile::parse("models.lock", &project_file("models.lock")).unwrap();
         let dockerfile = project_file("Dockerfile");
         let layers = of(&lock, &dockerfile).unwrap();
-        assert!(dockerfile.lines().filter_map(copied).eq(layers.iter().map(|(name, _)| *name)));
+        let names: Vec<_> = layers.iter().map(|(name, _)| *name).collect();
+        assert_eq!(dockerfile.lines().filter_map(copied).collect::<Vec<_>>(), names);
     }
 
     #[test]
