@@ -145,6 +145,11 @@ impl ContainerEnv {
     /// Builds the image [`COMPILED`], which later builds use.
     pub(super) fn compile(&self) -> Result<()> {
         let root = project::root();
+        // Without these words the edits change nothing, and the checks would use the cache mount of real builds.
+        let text = self.server.sh.read_file(root.join("Dockerfile"))?;
+        for words in ["id=provision-models,", " AS native\n", " AS models\n"] {
+            ensure!(text.contains(words), "the Dockerfile lacks {words:?}, which the checks replace");
+        }
         let build = format!("docker build --target build --tag {COMPILED} --file {root}/Dockerfile {root}");
         self.succeeds(&build)?;
         self.use_compiled(COMPILED)
@@ -237,13 +242,15 @@ impl ContainerEnv {
             docker save {names} | tar --extract --directory {folder}
             find {folder} -type f | while read -r file; do
                 gzip -dc --force "$file" > "$file.plain" && mv "$file.plain" "$file"
-            done
-            for image in {names}; do docker history --no-trunc $image; done > {folder}/history
-            docker image inspect {names} > {folder}/configuration"#
+            done"#
         ))?;
         // A search that misses it would miss the token, too.
-        let is_found = !files_with(sh, &folder, known)?.is_empty();
-        ensure!(is_found, "the search does not find {known} in the archive of {names}");
+        let is_found = !known.is_empty() && !files_with(sh, &folder, known)?.is_empty();
+        ensure!(is_found, "the search does not find {known:?} in the archive of {names}");
+        self.succeeds(&format!(
+            "for image in {names}; do docker history --no-trunc $image; done > {folder}/history
+            docker image inspect {names} > {folder}/configuration"
+        ))?;
         let leaks = files_with(sh, &folder, TOKEN)?;
         ensure!(leaks.is_empty(), "the token is in {leaks:?} of {names}");
         // tar fails for the configuration in JSON, which is no layer.

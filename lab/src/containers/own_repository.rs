@@ -88,7 +88,7 @@ fn other_platform(env: &ContainerEnv, repository: &Repository<'_>) -> Result<()>
     let stage = "FROM ${PROVISION_IMAGE} AS program";
     repository.succeeds(&format!(
         "sed 's|^{stage}$|FROM {PROGRAM_ARM} AS program|' Dockerfile.models > \"$HOME/Dockerfile.arm64\"
-        ! cmp Dockerfile.models \"$HOME/Dockerfile.arm64\"
+        if cmp --quiet Dockerfile.models \"$HOME/Dockerfile.arm64\"; then exit 1; fi
         {BUILD} --file \"$HOME/Dockerfile.arm64\" --platform linux/arm64 --build-arg BASE_IMAGE=scratch ."
     ))?;
     env.verify_platform(OWN, "linux/arm64")

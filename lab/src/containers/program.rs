@@ -30,6 +30,8 @@ pub(super) fn init_container(env: &ContainerEnv) -> Result<()> {
         format!("docker run --rm {options} {PROGRAM} fetch --lock /models.lock --dest /volume/models");
     env.succeeds(&fetch)?;
     env.verify_files(&format!("{mount} {RUNTIME}"), "/volume/models", &[MARKER])?;
+    let version = concat!("provision ", env!("CARGO_PKG_VERSION"));
+    env.succeeds(&format!("docker run --rm {options} {PROGRAM} --version"))?.says(&[version])?;
     let mark = env.server.log.mark()?;
     env.succeeds(&fetch)?;
     env.server.assert_no_request(mark)

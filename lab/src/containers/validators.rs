@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::env::ContainerEnv;
 use crate::project;
+use crate::tools::programs;
 
 /// `check-jsonschema` has GitHub's schema in it, and `kubernetes-validate` those of Kubernetes.
 const PACKAGES: [&str; 4] =
@@ -29,11 +30,12 @@ const POD: &str = "models-pod.yaml";
 
 /// Validates the files that `provision init` has written into `folder`. Returns the documents of the pod's file.
 pub(super) fn validate(env: &ContainerEnv, folder: &Utf8Path) -> Result<Vec<Value>> {
-    let packages = project::root().join("target/validators").join(PACKAGES.join("-").replace("==", "-"));
-    let options = "--quiet --disable-pip-version-check --root-user-action ignore --target";
-    let install = format!("[ -d {packages}/bin ] || pip install {options} {packages} {}", PACKAGES.join(" "));
-    env.succeeds(&install)?;
-    let setup = format!("cd {folder}\nexport PYTHONPATH={packages} PATH={packages}/bin:$PATH");
+    let parent = project::root().join("target/validators");
+    let install = |package| programs::python_package(&env.server.sh, &parent, package, &[]);
+    let folders = PACKAGES.into_iter().map(install).collect::<Result<Vec<_>>>()?;
+    let folders: Vec<&str> = folders.iter().map(|folder| folder.as_str()).collect();
+    let programs = folders.join("/bin:");
+    let setup = format!("cd {folder}\nexport PYTHONPATH={} PATH={programs}/bin:$PATH", folders.join(":"));
     for [validator, file, key, other] in VALIDATORS {
         env.succeeds(&format!("{setup}\n{validator} {file}"))?;
         // A key that is not there ends the script with success, too.

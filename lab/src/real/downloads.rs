@@ -88,6 +88,9 @@ pub(super) fn token(fixture: &RealFixture) -> Result<()> {
     ensure!(cdn.iter().all(|request| request.authorization.is_empty()), "the token left the hub: {cdn:#?}");
     ensure!(cdn.iter().all(|request| request.query.contains(SIGNATURE)), "the signature was lost: {cdn:#?}");
 
+    // A search that misses it would miss a secret, too.
+    let known = files_with(&fixture.sh, &ended.folder, "config.json")?;
+    ensure!(!known.is_empty(), "the report does not name config.json");
     // Parts of the secrets, so that a secret that was cut or masked is found, too.
     for secret in ["canary_4e1f7a90", "sig_canary"] {
         for folder in [&destination, &ended.folder] {
