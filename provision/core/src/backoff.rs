@@ -155,6 +155,8 @@ mod tests {
         assert_eq!(retry_after("120", now), Some(120 * SECOND));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(60 * SECOND));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:48:37 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("0", now), Some(Duration::ZERO));
+        assert_eq!(policy.delay(1, SECOND, 0.0, Some(Duration::ZERO)), policy.delay(1, SECOND, 0.0, None));
         for garbage in ["", "soon", "-5", "1.5", "Sun, 99 Nov"] {
             assert_eq!(retry_after(garbage, now), None, "{garbage:?}");
         }

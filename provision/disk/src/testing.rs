@@ -73,7 +73,8 @@ pub(crate) fn plant(kind: &str, name: &Path, victim: &Path) {
         "link" => std::fs::hard_link(victim, name).unwrap(),
         "symlink" => std::os::unix::fs::symlink(victim, name).unwrap(),
         "directory" => std::fs::create_dir(name).unwrap(),
-        _ => rustix::fs::mknodat(CWD, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+        "fifo" => rustix::fs::mknodat(CWD, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+        _ => panic!("no kind {kind}"),
     }
 }
 

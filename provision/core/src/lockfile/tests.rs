@@ -338,6 +338,17 @@ mod secrets {
         locks
     }
 
+    #[test]
+    fn an_address_with_a_login_or_of_another_scheme_is_no_source() {
+        for address in
+            [format!("https://user:{CANARY}@h.example/a"), format!("ftp://h.example/a?sig={CANARY}")]
+        {
+            let text = format!("version = 1\n{}", entry("a").replace("https://h.example/a", &address));
+            let said = said(&text).expect(&address);
+            assert!(!said.contains(CANARY), "{said}");
+        }
+    }
+
     fn mangled() -> impl Strategy<Value = String> {
         let keys = select(vec![
             "path", "marker", "groups", "sha256", "size", "url", "mirrors", "URL", "source", "pieces",

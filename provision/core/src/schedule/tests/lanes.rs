@@ -157,7 +157,7 @@ impl Schedule {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
     /// Connections that fail or stall, files that are restarted, and sources that join and leave.
     #[test]
     fn no_schedule_loses_or_repeats_a_byte(

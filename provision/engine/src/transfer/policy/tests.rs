@@ -55,7 +55,8 @@ fn next(decision: &Decision) -> &'static str {
         Decision::Drain(Step::Restart) => "restart",
         Decision::Drain(Step::StartOver { .. }) => "start over",
         Decision::Drain(Step::NextSource(_)) => "next source",
-        Decision::Drain(Step::Fail(_) | Step::FailStore(_)) => "fail",
+        Decision::Drain(Step::Fail(_)) => "fail",
+        Decision::Drain(Step::FailStore(_)) => "fail at the disk",
     }
 }
 

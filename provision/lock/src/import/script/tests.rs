@@ -335,7 +335,8 @@ fn a_script_without_a_download_is_one_line() {
         &format!("#!/bin/sh\n{long}"),
     ] {
         let error = read_text(text).unwrap_err();
-        assert!(error.to_string().starts_with("script.sh: no download found in this script"), "{error}");
+        let expected = "script.sh: no download found in this script; add its files with `lock add SOURCE`";
+        assert_eq!(error.to_string(), expected);
     }
     let list = list(
         "#!/bin/sh\ncurl -s -o /dev/null https://h.example/ready\nwget -O /tmp/a.deb \"$DEB_URL\"\n\
