@@ -35,9 +35,8 @@ const fn action(kind: Kind, name: &'static str, tracer_word: &'static str) -> Ac
     Action { kind, name, tracer_word }
 }
 
-/// The tracer's word for EINTR.
-pub(super) const INTERRUPTED: &str = "error=4";
-
+/// The call is interrupted by a signal, and nothing is done.
+pub(super) const EINTR: Action = action(Kind::Again, "EINTR", "error=4");
 pub(super) const KILLS: [Action; 2] =
     [action(Kind::Kill, "kill", "kill"), action(Kind::KillAfter, "kill-after", "kill-after")];
 pub(super) const FAILURES: [Action; 10] = [
@@ -46,7 +45,7 @@ pub(super) const FAILURES: [Action; 10] = [
     action(Kind::Fail, "EROFS", "error=30"),
     action(Kind::Fail, "EDQUOT", "error=122"),
     action(Kind::Fail, "EACCES", "error=13"),
-    action(Kind::Again, "EINTR", INTERRUPTED),
+    EINTR,
     action(Kind::FailOn, "ENOSPC+", "errors=28"),
     action(Kind::FailOn, "EIO+", "errors=5"),
     action(Kind::FailOn, "EROFS+", "errors=30"),

@@ -10,7 +10,7 @@ use fastrand::Rng;
 
 use super::Outcome;
 use super::call::{Call, spread};
-use super::injection::{Action, INTERRUPTED, Injection};
+use super::injection::{Action, EINTR, Injection};
 use super::invariants::{After, listing};
 use super::job::Job;
 use super::sandbox::{CrashContext, CrashSandbox};
@@ -30,39 +30,36 @@ pub(super) fn choose(
     count: Option<usize>,
     rng: &mut Rng,
 ) -> Vec<Injection> {
-    let mut injections = match actions.iter().find(|action| action.tracer_word == INTERRUPTED) {
-        Some(action) if count.is_some() => interrupted(recorded, *action, rng),
-        _ => Vec::new(),
+    let Some(count) = count else {
+        let calls = recorded
+            .iter()
+            .flat_map(|(job, calls)| (1..=calls.len() as u64 + MARGIN).map(move |at| (*job, at)));
+        return calls
+            .flat_map(|(job, at)| actions.iter().map(move |action| Injection { job, at, action: *action }))
+            .collect();
     };
-    let count = count.map(|count| count.saturating_sub(injections.len()));
+    let mut injections = if actions.contains(&EINTR) { interrupted(recorded, rng) } else { Vec::new() };
+    injections.truncate(count);
+    let share = (count - injections.len()).div_ceil(recorded.len());
     for (job, calls) in recorded {
-        let mut add = |at, action| injections.push(Injection { job: *job, at, action });
-        let Some(count) = count else {
-            for at in 1..=calls.len() as u64 + MARGIN {
-                for action in actions {
-                    add(at, *action);
-                }
-            }
-            continue;
-        };
         // Through its calls as often as it takes, with changing actions.
-        let share = count.div_ceil(recorded.len());
         let mut numbers = Vec::new();
         while numbers.len() < share {
             numbers.extend(spread(calls, share - numbers.len(), rng));
         }
         let turns = actions.iter().cycle().skip(rng.usize(..actions.len()));
-        numbers.into_iter().zip(turns).for_each(|(at, action)| add(at, *action));
+        let add = |(at, action): (u64, &Action)| Injection { job: *job, at, action: *action };
+        injections.extend(numbers.into_iter().zip(turns).map(add));
     }
     injections
 }
 
 /// Two calls of each kind, in any jobs: each place that makes a call has to make it again. Two, since a number may lead to
 /// another call in the next run.
-fn interrupted(recorded: &[(Job, Vec<Call>)], action: Action, rng: &mut Rng) -> Vec<Injection> {
+fn interrupted(recorded: &[(Job, Vec<Call>)], rng: &mut Rng) -> Vec<Injection> {
     let mut kinds = BTreeMap::<String, Vec<Injection>>::new();
     for (job, call) in recorded.iter().flat_map(|(job, calls)| calls.iter().map(|call| (*job, call))) {
-        kinds.entry(call.kind()).or_default().push(Injection { job, at: call.number, action });
+        kinds.entry(call.kind()).or_default().push(Injection { job, at: call.number, action: EINTR });
     }
     kinds.into_values().flat_map(|places| rng.choose_multiple(places, 2)).collect()
 }
