@@ -112,7 +112,7 @@ impl Block {
             RUN => succeeds(sh, &script),
             HUB => {
                 let scratch = Scratch::create(sh.create_dir("target/readme")?, "run-")?;
-                let hub = HubFixture::start(scratch.path())?;
+                let hub = HubFixture::start(scratch.path(), None)?;
                 succeeds(sh, &hub.script(&script))?;
                 let found = files_below(sh, &hub.folder)?;
                 for model in hub::WORKFLOW_MODELS {

@@ -9,6 +9,7 @@ use camino::Utf8PathBuf;
 use super::engine::PROGRAM;
 use super::env::ContainerEnv;
 use crate::readme::hub::HubFixture;
+use crate::real::TOKEN;
 use crate::tools::process::Ended;
 
 /// The repository, which is the folder of `hub`.
@@ -23,7 +24,7 @@ pub(super) struct Repository<'a> {
 impl<'a> Repository<'a> {
     /// A repository with a workflow. Requires the image [`PROGRAM`].
     pub(super) fn create(env: &'a ContainerEnv) -> Result<Self> {
-        let hub = HubFixture::start(&env.server.scratch.fresh("repository"))?;
+        let hub = HubFixture::start(&env.server.scratch.fresh("repository"), Some(TOKEN))?;
         let programs = env.server.scratch.fresh("programs");
         env.succeeds(&format!(
             "mkdir {programs}\nid=$(docker create {PROGRAM})\ndocker cp $id:/provision {programs}"
@@ -33,8 +34,10 @@ impl<'a> Repository<'a> {
 
     /// Runs commands in the repository.
     pub(super) fn run(&self, commands: &str) -> Result<Ended> {
-        let programs = &self.programs;
-        self.env.run(&format!("export HOME={programs} PATH={programs}:$PATH\n{}", self.hub.script(commands)))
+        let (programs, script) = (&self.programs, self.hub.script(commands));
+        // A workflow of others may not name hosts of a private network, as the Hub is here.
+        let variables = format!("HOME={programs} PATH={programs}:$PATH PROVISION_ALLOW_PRIVATE=1");
+        self.env.run(&format!("export {variables}\n{script}"))
     }
 
     /// Runs commands, which must succeed.

@@ -1,6 +1,6 @@
 //! The testbed's Hub with the files of the documents and of checks, and a folder with a workflow.
 //!
-//! Every repository is gated, so each use needs the token. The folder has a `workflow.json` with a model at its top, one
+//! With a token, every repository is gated, so each use needs it. The folder has a `workflow.json` with a model at its top, one
 //! in a subgraph, and one that a widget only names.
 
 use anyhow::{Context as _, Result};
@@ -8,8 +8,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 use serde_json::{Value, json};
-
-use crate::real::TOKEN;
 
 /// The repositories of the Hub and their files: those of the documents, then those of the checks.
 const FILES: [(&str, &str); 16] = [
@@ -42,32 +40,34 @@ const SIZE: u64 = 1_500_000;
 #[derive(Debug)]
 pub(crate) struct HubFixture {
     pub(crate) folder: Utf8PathBuf,
+    token: Option<&'static str>,
     hub: BlockingOrigin,
     files: Hub,
     _store: BlockingOrigin,
 }
 
 impl HubFixture {
-    /// Starts the Hub and creates the folder.
-    pub(crate) fn start(folder: &Utf8Path) -> Result<Self> {
+    /// Starts the Hub and creates the folder. With a `token`, the Hub requires it, and scripts have it.
+    pub(crate) fn start(folder: &Utf8Path, token: Option<&'static str>) -> Result<Self> {
         let start = || BlockingOrigin::start(OriginConfig::default()).context("starting an origin");
         let (hub, store) = (start()?, start()?);
         let files = Hub::mount(&hub, &store);
         for (repository, path) in FILES {
             files.commit(repository, "main", &[(path, content(path))]);
-            files.gate(repository, TOKEN);
+            if let Some(token) = token {
+                files.gate(repository, token);
+            }
         }
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("workflow.json"), workflow().to_string())?;
-        Ok(Self { folder: folder.to_owned(), hub, files, _store: store })
+        Ok(Self { folder: folder.to_owned(), token, hub, files, _store: store })
     }
 
     /// A script with these commands, which run in the folder and use the Hub.
     pub(crate) fn script(&self, commands: &str) -> String {
-        // A workflow of others may not name hosts of a private network, as the Hub is here.
+        let token = self.token.map(|token| format!("export HF_TOKEN={token}\n")).unwrap_or_default();
         format!(
-            "cd '{}'\nunset PROVISION_LOCK PROVISION_DEST\n\
-             export HF_ENDPOINT={} HF_TOKEN={TOKEN} PROVISION_ALLOW_PRIVATE=1\n{commands}",
+            "cd '{}'\nunset PROVISION_LOCK PROVISION_DEST HF_TOKEN\nexport HF_ENDPOINT={}\n{token}{commands}",
             self.folder,
             self.hub.url(""),
         )
