@@ -2,6 +2,8 @@
 //! test.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,6 +16,7 @@ use crate::tools::lock_text::Lock;
 use crate::tools::nginx::{self, Nginx};
 use crate::tools::process::Run;
 use crate::tools::scratch::Scratch;
+use crate::tools::wait;
 use crate::tools::wheel::{self, Assets};
 
 /// The repository on the imitated hub.
@@ -82,7 +85,10 @@ impl RealFixture {
 
     /// Ends the server. The next check finds its ports closed.
     pub(crate) fn stop_server(&self) -> Result<()> {
-        self.nginx.server().signal("TERM")
+        self.nginx.server().signal("TERM")?;
+        let address = (Ipv4Addr::LOCALHOST, self.ports.http);
+        let is_closed = || Ok(TcpStream::connect(address).is_err().then_some(()));
+        wait::until("nginx's end", Duration::from_secs(30), is_closed)
     }
 
     /// The address of the hub and, below it, of the files: in `files`; in `rate/RATE`, by nginx's notation of a rate

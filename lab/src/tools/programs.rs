@@ -5,6 +5,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
 use crate::project;
+use crate::tools::process::silently;
 
 /// A program and its Debian package.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +78,7 @@ pub(crate) fn python_package(
     if !folder.is_dir() {
         sh.remove_path(&partial)?;
         let options = ["--quiet", "--disable-pip-version-check", "--root-user-action", "ignore", "--target"];
-        cmd!(sh, "pip install {options...} {partial} {package} {arguments...}")
-            .ignore_stderr()
-            .run()
+        silently(cmd!(sh, "pip install {options...} {partial} {package} {arguments...}"))
             .with_context(|| format!("pip could not install {package}"))?;
         // Only a complete installation gets the name that later runs trust.
         std::fs::rename(partial, &folder)?;
