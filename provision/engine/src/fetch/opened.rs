@@ -252,11 +252,13 @@ impl<'j> Opened<'j> {
 
     /// Refuses an offline run that lacks files which this machine cannot have by their pieces.
     pub(super) fn check_offline(&self, files: &RunState<'_>) -> Result<(), FetchError> {
+        if !self.job.config.offline || self.is_over(files) {
+            return Ok(());
+        }
         let missing = files.missing();
         // The pieces of a file with a list may all be here.
         let has_no_list = |model: &Model| block_in_place(|| self.lists.of(model)).is_none();
-        let is_nowhere = || missing.iter().any(|(model, rest)| *rest > 0 && has_no_list(model));
-        if self.job.config.offline && !self.is_over(files) && is_nowhere() {
+        if missing.iter().any(|(model, rest)| *rest > 0 && has_no_list(model)) {
             self.keep_partial(&files.installed);
             self.lists.warn();
             refuse_offline(&missing)?;
