@@ -127,6 +127,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let mut environment: BTreeMap<_, _> = facts.collect();
     environment.insert("load before", first_line(&sh, LOAD));
     let programs = find_programs(args, &sh, &mut environment)?;
+    #[expect(clippy::disallowed_methods, reason = "one call")]
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let scale = Scale(args.scale.unwrap_or(if args.quick { QUICK_SCALE } else { Scale::USUAL }));
     let bench = Bench {
         sh: &sh,
@@ -135,7 +137,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         meter: Meter { path: sh.var("PATH")?, folder },
         scale,
         rounds: if args.quick { 1..=1 } else { 0..=args.rounds },
-        cores: thread::available_parallelism().map_or(1, usize::from),
+        cores,
         programs,
         qwen: FileSet::qwen(scale),
     };

@@ -79,3 +79,4 @@ pub use part::{
     part_leftovers,
 };
 pub use source_file::{HashedRead, SourceFile};
+pub use threads::processors;

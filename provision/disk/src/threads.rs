@@ -1,10 +1,20 @@
 //! Shared work: several threads do it, and the first failure ends them all.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;
 
 /// The most threads of one work. Each has two blocks in memory.
 const MAX_THREADS: usize = 16;
+
+/// The number of processors that this process may use, at least 1. The first call reads the control group's limit, which
+/// costs eleven system calls: a set of thousands of small files would pay them for each.
+pub fn processors() -> usize {
+    #[expect(clippy::disallowed_methods, reason = "the one call")]
+    static COUNT: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    *COUNT
+}
 
 /// Ends the work of the other threads if its own one panics.
 struct StopOnPanic<'a>(&'a AtomicBool);

@@ -44,7 +44,7 @@ use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
 use provision_core::schedule::{HostId, Limits, Schedule};
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
+use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError, processors};
 use provision_http::HttpClient;
 
 use buffers::Buffers;
@@ -246,7 +246,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         limiter: Limiter::new(config.rate),
         started: Instant::now(),
         buffers: Buffers::new(total),
-        hashing: Hashing::new(std::thread::available_parallelism().map_or(1, usize::from), wrong),
+        hashing: Hashing::new(processors(), wrong),
         stall: config.stall,
         journal_bytes: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),

@@ -19,7 +19,7 @@ use provision_core::lockfile::Selection;
 use provision_core::model_path::KEPT_LISTS;
 use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
-use provision_disk::{Destination, FollowLinks, StoreError};
+use provision_disk::{Destination, FollowLinks, StoreError, processors};
 use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Verify};
 use provision_engine::transfer::TransferConfig;
 use sources::GIVE_UP_AT_START;
@@ -348,7 +348,7 @@ impl FetchArgs {
             links: self.place.links(),
             folders: self.place.at.installation().folders.clone(),
             wait: self.wait.unwrap_or(WAIT),
-            threads: threads(),
+            threads: processors(),
         }
     }
 }
@@ -544,9 +544,4 @@ pub struct CleanArgs {
     /// Remove without asking
     #[arg(short, long)]
     pub yes: bool,
-}
-
-/// The number of hashing threads.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -16,7 +16,7 @@ use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::shortened_list::shortened_list;
 use provision_core::terminal_text::TerminalText;
-use provision_disk::StoreError;
+use provision_disk::{StoreError, processors};
 use provision_engine::fetch::{self, FetchError, FileReport, Job, Local, Report, Verify};
 use provision_engine::piece_lists::ListPlaces;
 use provision_http::{ClientConfig, HttpClient};
@@ -185,7 +185,7 @@ pub fn fetch(
 /// The machine has no room for them.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(super::arguments::threads().clamp(2, 4))
+        .worker_threads(processors().clamp(2, 4))
         .max_blocking_threads(16)
         .enable_all()
         .build()

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::arguments::{VerifyArgs, threads};
+use super::arguments::VerifyArgs;
 use super::environment::Network;
 use super::exit::{Code, Failure};
 use super::locks::Access;
@@ -28,6 +28,7 @@ use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::VerifiedBy;
 use provision_core::terminal_text::TerminalText;
+use provision_disk::processors;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::piece_lists::PieceLists;
 use serde_json::json;
@@ -63,7 +64,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
             let lists = PieceLists::on_disk(&texts.lists(), Some(destination.clone()), Arc::new(Warnings));
             let list = |model: &Model| lists.of(model);
             let progress = draw(Mode::Auto, args.output.verbosity(), Work::Install);
-            let mut states = inspect::hash(&destination, &models, threads(), &list, args.full, &*progress);
+            let mut states = inspect::hash(&destination, &models, processors(), &list, args.full, &*progress);
             progress.finish();
             distrusted = inspect::distrust(&destination, &models, &states);
             if args.full {

@@ -2,13 +2,13 @@
 
 use super::journal_file::MAX_JOURNAL_BYTES;
 use super::names::{FileNames, PartNames};
-use super::options::PartOptions;
 use super::part_file::PartFile;
 use super::resume::{claimed_pieces, lock_existing, verify_journal};
 use crate::destination::Destination;
 use crate::directory::Found;
 use crate::error::StoreError;
 use crate::source_file::{SourceFile, Unreadable};
+use crate::threads::processors;
 use provision_core::journal;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
@@ -34,9 +34,8 @@ impl PartFile {
             let claimed = claimed_pieces(&part.file, list)
                 .map_err(StoreError::at("reading its extents", part.path()))?;
             let pieces: Vec<usize> = claimed.iter().flat_map(|range| list.touching(range)).collect();
-            let threads = PartOptions::with_list(&PartNames::Shared, None).threads;
-            let wrong =
-                part.wrong_of(&pieces, list, (threads, Unreadable::IsWrong), &mut || Ok(keep_going()))?;
+            let threads = (processors(), Unreadable::IsWrong);
+            let wrong = part.wrong_of(&pieces, list, threads, &mut || Ok(keep_going()))?;
             return Ok(claimed.len() - wrong.len());
         }
         match verify_journal(&part.file, &directory, &names, model, keep_going) {

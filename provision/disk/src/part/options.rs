@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::names::PartNames;
+use crate::threads::processors;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
 
@@ -23,8 +24,7 @@ pub struct PartOptions<'a> {
 impl<'a> PartOptions<'a> {
     /// With the list of the file, if there is one. Hashes its pieces on all processors.
     pub fn with_list(names: &'a PartNames, pieces: Option<Arc<PieceList>>) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { pieces, threads, ..names.into() }
+        Self { pieces, threads: processors(), ..names.into() }
     }
 
     /// Of as many `files` at once, each gets its share of the threads.

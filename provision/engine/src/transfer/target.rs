@@ -14,7 +14,9 @@ use provision_core::piece_list::PieceList;
 use provision_core::redact::Redactor;
 use provision_core::schedule::FileId;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, Installed, PartFile, PartNames, PartOptions, StoreError, WrongPiece};
+use provision_disk::{
+    Destination, Installed, PartFile, PartNames, PartOptions, StoreError, WrongPiece, processors,
+};
 use provision_http::{HttpClient, Resolved};
 
 /// The state of a file that its claims share.
@@ -204,7 +206,7 @@ impl Target {
         let options = PartOptions {
             pieces: self.pieces.clone(),
             makes_list: self.lists.is_some() && self.pieces.is_none(),
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: processors(),
             ..PartOptions::from(&self.part_names)
         };
         let opened = Arc::new(PartFile::open(&self.place, &self.model, options, || true)?);

@@ -7,12 +7,13 @@ use camino::Utf8PathBuf;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::piece_list::PieceList;
+use provision_disk::processors;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::piece_lists::{self, ListError};
 
 use super::local_files::{FilesArgs, code_of, refusal};
 use super::session::Failures;
-use crate::cli::arguments::{Choice, Locks, threads};
+use crate::cli::arguments::{Choice, Locks};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::{locks, print_line, units};
 
@@ -57,7 +58,7 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
     }
     let list_of = |model: &Model| lists.get(&model.pieces?).cloned();
     let (states, _) = files.open()?.read(&listed, false, |directory, models, observer| {
-        let states = inspect::hash(directory, models, threads(), &list_of, true, observer);
+        let states = inspect::hash(directory, models, processors(), &list_of, true, observer);
         let none = models.iter().map(|_| None).collect();
         (states, none)
     });

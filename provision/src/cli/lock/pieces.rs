@@ -11,6 +11,7 @@ use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::piece_list::{DIRECTORY, PieceList};
 use provision_core::terminal_text::TerminalText;
+use provision_disk::processors;
 use provision_engine::piece_lists::{self, make::make};
 use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
@@ -20,7 +21,7 @@ use provision_lock::piece_files;
 use super::local_files::{Files, FilesArgs, code_of, refusal};
 use super::session::Failures;
 use super::{EditFailure, LockFile, write};
-use crate::cli::arguments::{Choice, threads};
+use crate::cli::arguments::Choice;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::{environment, locks, print_line, say, units};
 
@@ -66,7 +67,7 @@ pub(crate) fn run(args: &PiecesArgs, default: &str) -> Result<(), Failure> {
     let mut failures = Failures::default();
     let files = args.files.open()?;
     let (states, lists) = files.read(&models, !args.dry_run, |directory, models, observer| {
-        make(directory, models, threads(), observer)
+        make(directory, models, processors(), observer)
     });
     let mut listed = Vec::new();
     for ((model, state), list) in models.into_iter().zip(&states).zip(lists) {
@@ -110,8 +111,8 @@ pub(super) fn by_product<'p>(
     let mut made: HashMap<_, _> = made.into_iter().map(|list| (list.file(), list)).collect();
     let unread: Vec<_> = models.iter().copied().filter(|model| !made.contains_key(&model.sha256)).collect();
     let files: Files = files.open()?;
-    let (_, read) =
-        files.read(&unread, true, |directory, models, observer| make(directory, models, threads(), observer));
+    let (_, read) = files
+        .read(&unread, true, |directory, models, observer| make(directory, models, processors(), observer));
     let read = unread.iter().zip(read).filter_map(|(model, list)| Some((model.sha256, list?)));
     made.extend(read);
     let mut listed = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::arguments::{Choice, LocksAndDestination, threads};
+use crate::cli::arguments::{Choice, LocksAndDestination};
 use crate::cli::environment::Network;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks::{self, Access};
@@ -13,6 +13,7 @@ use provision_core::lockfile::Model;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_core::torrent::{InfoHash, Piece, Torrent, file_name, set_file_name};
+use provision_disk::processors;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::torrents::{PieceHashes, hash_pieces};
 use provision_lock::{atomic_write, web_seeds};
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &TorrentArgs, default: &str) -> Result<(), Failure> {
     let set = set_of(&bases);
     let hashes = match place.open()? {
         Some(destination) => {
-            let hashes = hash_pieces(&destination, &models, set.is_some(), threads());
+            let hashes = hash_pieces(&destination, &models, set.is_some(), processors());
             // As after `verify`: the next fetch replaces wrong files. Without the right to write here, there is only
             // the message.
             let _ = inspect::distrust(&destination, &models, &hashes.states);
