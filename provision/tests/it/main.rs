@@ -73,7 +73,7 @@ mod prelude {
     };
     pub(crate) use crate::program::{
         BINARY, Ended, Run, as_nobody, copy_program, environment, fetch, program, read_report, report_of,
-        run, run_verb, signal, start, start_with_input, verb, wait_until, write_program,
+        run, run_verb, signal, start, start_with_input, strace, verb, wait_until, write_program,
     };
     pub(crate) use crate::secrets::{self, MARK};
     pub(crate) use crate::skip::{

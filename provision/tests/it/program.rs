@@ -193,6 +193,15 @@ pub(crate) fn as_nobody(fixture: &Fixture, command: &Command) -> Command {
     nobody
 }
 
+/// `command` under strace with these arguments.
+pub(crate) fn strace(command: &Command, log: &Path, arguments: &[&str]) -> Command {
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "--seccomp-bpf", "-y", "-s", "80", "-o"]).arg(log).args(arguments);
+    traced.arg(command.get_program()).args(command.get_args());
+    traced.env_clear().envs(environment(command));
+    traced
+}
+
 /// The variables of `command`, for another command that starts it; they hold its secrets.
 pub(crate) fn environment(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
     command.get_envs().filter_map(|(name, value)| Some((name, value?)))

@@ -10,7 +10,6 @@ use provision_core::lockfile::Model;
 use provision_engine::cache::{Bounds, Cache};
 use rustix::process::kill_process_group;
 
-use super::machine::strace;
 use crate::prelude::*;
 
 const MARKER: &str = ".models-installed";

@@ -6,7 +6,7 @@
 use provision_core::byte_size::ByteSize;
 use provision_disk::StoreError;
 
-use super::machine::{Volume, after, shim, strace};
+use super::machine::{Volume, after, shim};
 use crate::prelude::*;
 
 const SIZE: u64 = 12_000_000;

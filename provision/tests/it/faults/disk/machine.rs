@@ -1,4 +1,4 @@
-//! Tools for the disk tests: users, volumes, shims, strace.
+//! Tools for the disk tests: users, volumes, shims.
 //!
 //! A volume is a tmpfs in a mount namespace that a child process holds: no other process sees it, and it ends with the
 //! child. The test and the program reach it through `/proc/PID/root`, so a test reads its files like any others.
@@ -122,15 +122,6 @@ pub(super) fn shim(fixture: &Fixture, name: &str, source: &str) -> Option<PathBu
 /// so the shim installs a kernel filter instead of wrapping the C library's function.
 pub(super) fn noop_flock(fixture: &Fixture) -> Option<PathBuf> {
     shim(fixture, "flock", include_str!("noop_flock.c"))
-}
-
-/// `command` under strace with these arguments.
-pub(super) fn strace(command: &Command, log: &Path, arguments: &[&str]) -> Command {
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "--seccomp-bpf", "-y", "-s", "80", "-o"]).arg(log).args(arguments);
-    traced.arg(command.get_program()).args(command.get_args());
-    traced.env_clear().envs(environment(command));
-    traced
 }
 
 /// `command` started by a shell, after `before`.

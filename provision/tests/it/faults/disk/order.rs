@@ -2,7 +2,6 @@
 //!
 //! The program runs under strace, and the test reads the log. A machine without strace skips it; CI must have it.
 
-use super::machine::strace;
 use crate::prelude::*;
 
 /// A system call that succeeded, with the lines at which it began and ended: threads overlap.

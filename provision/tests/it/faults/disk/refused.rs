@@ -3,7 +3,7 @@
 
 use provision_engine::fetch::Verify;
 
-use super::machine::{Volume, after, strace};
+use super::machine::{Volume, after};
 use crate::prelude::*;
 use crate::resume;
 

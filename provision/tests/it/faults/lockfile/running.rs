@@ -73,18 +73,10 @@ fn fault_64_the_marker_is_removed_before_the_old_file() {
 
 #[test]
 fn fault_64_the_marker_removal_is_durable_before_any_change() {
-    if !needs_tool("strace", "-V") {
-        return;
-    }
-    let (fixture, _) = changed();
+    let Some((fixture, _)) = with_strace(changed()) else { return };
     let log = fixture.beside("strace.log");
-    let plain = fetch(&fixture);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-o"]).arg(&log);
-    command.args(["-e", "trace=unlinkat,unlink,fsync,renameat,renameat2,rename,pwrite64"]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    run(&mut command).exits(0);
+    let calls = ["-e", "trace=unlinkat,unlink,fsync,renameat,renameat2,rename,pwrite64"];
+    run(&mut strace(&fetch(&fixture), &log, &calls)).exits(0);
     fixture.assert_installed();
     let log = std::fs::read_to_string(log).unwrap();
     let first = |what: &str, is: &dyn Fn(&str) -> bool| {
