@@ -15,7 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::confined::{self, ResolveMode};
 use crate::destination_lock::lease::LockLease;
 use crate::directory::{Directory, Found, SYMLINK, create_directory};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::{ChangeTime, FileId, Stamp};
 use crate::folders::{Choices, Folders};
 use crate::links::{FollowLinks, FollowedLinks};
@@ -39,18 +39,18 @@ pub struct Destination {
 
 impl Destination {
     /// Opens the directory. Creates it and its parents if they are missing.
-    pub fn create(path: &Utf8Path) -> Result<Self, StoreError> {
+    pub fn create(path: &Utf8Path) -> Result<Self, DiskError> {
         create_all(path)?;
-        Self::open(path)?.ok_or_else(|| StoreError::of("opening the destination", path, Errno::NOENT))
+        Self::open(path)?.ok_or_else(|| DiskError::of("opening the destination", path, Errno::NOENT))
     }
 
     /// Opens the directory. `None` if it does not exist.
-    pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+    pub fn open(path: &Utf8Path) -> Result<Option<Self>, DiskError> {
         Self::open_with(path, ResolveMode::Openat2)
     }
 
     /// Opens the directory with the given [`ResolveMode`] for paths below it.
-    pub(crate) fn open_with(path: &Utf8Path, mode: ResolveMode) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn open_with(path: &Utf8Path, mode: ResolveMode) -> Result<Option<Self>, DiskError> {
         let opened = open_path(path, "opening the destination")?;
         Ok(opened.map(|directory| Self::at(directory, mode)))
     }
@@ -93,7 +93,7 @@ impl Destination {
     }
 
     /// The directory of the file at `path`: below the destination, or absolute.
-    pub fn directory_of<'a>(&self, path: &'a ModelPath) -> Result<Cow<'a, str>, StoreError> {
+    pub fn directory_of<'a>(&self, path: &'a ModelPath) -> Result<Cow<'a, str>, DiskError> {
         self.choices.directory(&self.folders, (self.root.handle(), self.root.path()), path)
     }
 
@@ -140,7 +140,7 @@ impl Destination {
     pub fn note_links<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a ModelPath>,
-    ) -> Result<Vec<LinkedDirectory>, StoreError> {
+    ) -> Result<Vec<LinkedDirectory>, DiskError> {
         let mut seen = HashSet::from([FileId::of_file(self.root.handle(), self.root.path())?]);
         let mut linked = Vec::new();
         let parents: BTreeSet<_> = paths.into_iter().flat_map(|path| self.folders.candidates(path)).collect();
@@ -166,17 +166,17 @@ impl Destination {
     /// each. Nor may they be one by folders of one kind, or with a common directory.
     ///
     /// # Errors
-    /// [`StoreError::OneFile`] and [`StoreError::OneModel`] name both.
+    /// [`DiskError::OneFile`] and [`DiskError::OneModel`] name both.
     pub fn verify_distinct<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a ModelPath>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         if !self.may_lead_elsewhere() {
             return Ok(());
         }
         let one_model = |path: &ModelPath, other: &ModelPath| {
             let [path, other] = [path, other].map(ToString::to_string);
-            Err(StoreError::OneModel { path, other, place: self.root.path().to_owned() })
+            Err(DiskError::OneModel { path, other, place: self.root.path().to_owned() })
         };
         let mut seen: HashMap<(FileId, String), &ModelPath> = HashMap::new();
         let mut keys: HashMap<(&str, &str), &ModelPath> = HashMap::new();
@@ -191,7 +191,7 @@ impl Destination {
                     return one_model(path, other);
                 }
                 let [path, other] = [path, other].map(|path| self.path_of(path));
-                return Err(StoreError::OneFile { path, other });
+                return Err(DiskError::OneFile { path, other });
             }
         }
         Ok(())
@@ -202,7 +202,7 @@ impl Destination {
     }
 
     /// The kind of file at the path of a directory. A directory elsewhere counts as a symlink to it.
-    fn find_directory(&self, path: &str) -> Result<Found, StoreError> {
+    fn find_directory(&self, path: &str) -> Result<Found, DiskError> {
         if self.folders.split(path).is_some_and(|(_, rest)| rest.is_empty()) {
             return Ok(Found::Symlink);
         }
@@ -212,7 +212,7 @@ impl Destination {
 
     /// True if the file at `path` lies in a folder elsewhere, or behind a symlink to a directory. Other programs, and
     /// runs with other destinations, may use it.
-    pub fn is_elsewhere(&self, path: &ModelPath) -> Result<bool, StoreError> {
+    pub fn is_elsewhere(&self, path: &ModelPath) -> Result<bool, DiskError> {
         let directory = self.directory_of(path)?;
         for above in self.folders.on_the_way(&directory) {
             if self.find_directory(above)? == Found::Symlink {
@@ -223,14 +223,14 @@ impl Destination {
     }
 
     /// The volume of the file at `path`, if a link or a folder leads to another one than the destination's.
-    pub fn other_volume(&self, path: &ModelPath) -> Result<Option<OtherVolume>, StoreError> {
+    pub fn other_volume(&self, path: &ModelPath) -> Result<Option<OtherVolume>, DiskError> {
         if !self.may_lead_elsewhere() {
             return Ok(None);
         }
         let directory = self.nearest_directory(&self.directory_of(path)?)?;
         let device = |directory: &Directory| {
             let stat = rustix::fs::fstat(directory.handle());
-            stat.map(|stat| stat.st_dev).map_err(StoreError::at("reading its metadata", directory.path()))
+            stat.map(|stat| stat.st_dev).map_err(DiskError::at("reading its metadata", directory.path()))
         };
         let own = device(&directory)?;
         if own == device(&self.root)? {
@@ -245,7 +245,7 @@ impl Destination {
 
     /// The directory whose volume gets the file at `path`, for messages, and the bytes that this user can still write
     /// there.
-    pub fn room_for(&self, path: &ModelPath) -> Result<(Utf8PathBuf, u64), StoreError> {
+    pub fn room_for(&self, path: &ModelPath) -> Result<(Utf8PathBuf, u64), DiskError> {
         Ok(match self.other_volume(path)? {
             Some(volume) => (volume.path, volume.free),
             None => (self.root.path().to_owned(), self.free_space()?),
@@ -253,7 +253,7 @@ impl Destination {
     }
 
     /// The directory at `path`, or the nearest one above it.
-    fn nearest_directory(&self, path: &str) -> Result<Arc<Directory>, StoreError> {
+    fn nearest_directory(&self, path: &str) -> Result<Arc<Directory>, DiskError> {
         let on_the_way: Vec<&str> = self.folders.on_the_way(path).collect();
         for path in on_the_way.into_iter().rev() {
             if let Some(directory) = self.directory(path, false)? {
@@ -277,12 +277,12 @@ impl Destination {
     }
 
     /// The directory of the file at `path`. If it is missing, `create` decides between creating it and `None`.
-    pub fn parent(&self, path: &ModelPath, create: bool) -> Result<Option<Arc<Directory>>, StoreError> {
+    pub fn parent(&self, path: &ModelPath, create: bool) -> Result<Option<Arc<Directory>>, DiskError> {
         self.directory(&self.directory_of(path)?, create)
     }
 
     /// The directory at `path`, as for [`Destination::parent`].
-    pub(crate) fn directory(&self, path: &str, create: bool) -> Result<Option<Arc<Directory>>, StoreError> {
+    pub(crate) fn directory(&self, path: &str, create: bool) -> Result<Option<Arc<Directory>>, DiskError> {
         if path.is_empty() {
             return Ok(Some(self.root.clone()));
         }
@@ -297,7 +297,7 @@ impl Destination {
     }
 
     /// Opens the directory at `path` anew.
-    pub(crate) fn open_directory(&self, path: &str, create: bool) -> Result<Option<Directory>, StoreError> {
+    pub(crate) fn open_directory(&self, path: &str, create: bool) -> Result<Option<Directory>, DiskError> {
         let (base, path) = match self.folders.split(path) {
             None => (self.root.clone(), path),
             Some((base, rest)) => match open_base(base, create)? {
@@ -316,7 +316,7 @@ impl Destination {
         for name in path.split('/') {
             let parent = at.as_ref().unwrap_or(&base);
             let opened = match parent.subdirectory(name, create) {
-                Err(StoreError::NotADirectory { what: SYMLINK, .. }) => {
+                Err(DiskError::NotADirectory { what: SYMLINK, .. }) => {
                     self.links.follow(parent, name, create)?
                 }
                 opened => opened?,
@@ -330,8 +330,8 @@ impl Destination {
     }
 
     /// True if the destination's own path still leads to this directory.
-    pub(crate) fn root_is_in_place(&self) -> Result<bool, StoreError> {
-        let at = |doing| StoreError::at::<Errno>(doing, self.root.path());
+    pub(crate) fn root_is_in_place(&self) -> Result<bool, DiskError> {
+        let at = |doing| DiskError::at::<Errno>(doing, self.root.path());
         let held = rustix::fs::fstat(self.root.handle()).map_err(at("reading its metadata"))?;
         match rustix::fs::stat(self.root.path().as_std_path()) {
             Ok(named) => Ok(FileId::of(&named) == FileId::of(&held)),
@@ -341,7 +341,7 @@ impl Destination {
     }
 
     /// The kind of file at `path`.
-    pub fn find(&self, path: &ModelPath) -> Result<Found, StoreError> {
+    pub fn find(&self, path: &ModelPath) -> Result<Found, DiskError> {
         match self.parent(path, false)? {
             Some(directory) => directory.find(path.file_name()),
             None => Ok(Found::Nothing),
@@ -349,7 +349,7 @@ impl Destination {
     }
 
     /// The target of the symlink at `path`, as written. `None` if there is no symlink, or if its target is not UTF-8.
-    pub fn link_at(&self, path: &ModelPath) -> Result<Option<Utf8PathBuf>, StoreError> {
+    pub fn link_at(&self, path: &ModelPath) -> Result<Option<Utf8PathBuf>, DiskError> {
         match self.parent(path, false)? {
             Some(directory) => Ok(directory.read_link(path.file_name())?.map(Utf8PathBuf::from)),
             None => Ok(None),
@@ -361,7 +361,7 @@ impl Destination {
         &self,
         path: &ModelPath,
         target: &Utf8Path,
-    ) -> Result<Option<(Stamp, ChangeTime)>, StoreError> {
+    ) -> Result<Option<(Stamp, ChangeTime)>, DiskError> {
         let Some(directory) = self.parent(path, false)? else { return Ok(None) };
         if directory.read_link(path.file_name())?.as_deref() != Some(target.as_str()) {
             return Ok(None);
@@ -371,12 +371,12 @@ impl Destination {
                 Ok(Some((Stamp::of(&stat), (stat.st_ctime, stat.st_ctime_nsec as u32))))
             }
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(error) => Err(StoreError::of("reading its metadata", target, error)),
+            Err(error) => Err(DiskError::of("reading its metadata", target, error)),
         }
     }
 
     /// The bytes that this user can still write here.
-    pub fn free_space(&self) -> Result<u64, StoreError> {
+    pub fn free_space(&self) -> Result<u64, DiskError> {
         self.root.free_space()
     }
 
@@ -412,7 +412,7 @@ fn share_disk(one: &Directory, other: &Directory) -> bool {
 }
 
 /// Opens a directory of a folder that lies elsewhere.
-fn open_base(path: &Utf8Path, create: bool) -> Result<Option<Directory>, StoreError> {
+fn open_base(path: &Utf8Path, create: bool) -> Result<Option<Directory>, DiskError> {
     if create {
         create_all(path)?;
     }
@@ -420,13 +420,13 @@ fn open_base(path: &Utf8Path, create: bool) -> Result<Option<Directory>, StoreEr
 }
 
 /// Opens a directory that the user names; its path may contain symlinks. `None` if it does not exist.
-fn open_path(path: &Utf8Path, doing: &'static str) -> Result<Option<Directory>, StoreError> {
+fn open_path(path: &Utf8Path, doing: &'static str) -> Result<Option<Directory>, DiskError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
         Ok(handle) => Ok(Some(Directory::new(handle.into(), path.to_owned()))),
         Err(Errno::NOENT) => Ok(None),
-        Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
-        Err(error) => Err(StoreError::of(doing, path, error)),
+        Err(Errno::NOTDIR) => Err(DiskError::NotADirectory { path: path.to_owned(), what: "a file" }),
+        Err(error) => Err(DiskError::of(doing, path, error)),
     }
 }
 
@@ -458,7 +458,7 @@ pub struct OtherVolume {
 }
 
 /// The bytes that this user can still write at `path`, or at its nearest existing ancestor.
-pub fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
+pub fn free_space_near(path: &Utf8Path) -> Result<u64, DiskError> {
     nearest(path)?.map_or(Ok(0), |destination| destination.free_space())
 }
 
@@ -472,7 +472,7 @@ pub fn is_in_layer(path: &Utf8Path) -> bool {
 }
 
 /// The directory at `path`, or its nearest existing ancestor.
-fn nearest(path: &Utf8Path) -> Result<Option<Destination>, StoreError> {
+fn nearest(path: &Utf8Path) -> Result<Option<Destination>, DiskError> {
     let mut at = path;
     loop {
         if let Some(destination) = Destination::open(at)? {
@@ -487,7 +487,7 @@ fn nearest(path: &Utf8Path) -> Result<Option<Destination>, StoreError> {
 }
 
 /// Creates `path` and the directories above it, durably.
-fn create_all(path: &Utf8Path) -> Result<(), StoreError> {
+fn create_all(path: &Utf8Path) -> Result<(), DiskError> {
     if path.as_str().is_empty() || path.as_std_path().is_dir() {
         return Ok(());
     }
@@ -497,5 +497,5 @@ fn create_all(path: &Utf8Path) -> Result<(), StoreError> {
     }
     create_directory(CWD, path.as_str(), path)?;
     let above = parent.unwrap_or(Utf8Path::new("."));
-    File::open(above).and_then(|dir| dir.sync_all()).map_err(StoreError::at("syncing the directory", above))
+    File::open(above).and_then(|dir| dir.sync_all()).map_err(DiskError::at("syncing the directory", above))
 }

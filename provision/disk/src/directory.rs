@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::confined::{self, ResolveMode};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::{FileId, Stamp};
 
 /// An open directory.
@@ -72,12 +72,12 @@ pub(crate) const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const PRIVATE_MODE: Mode = Mode::from_raw_mode(0o600);
 
 /// Creates a directory, as [`FILE_MODE`] says. Returns false if the name is taken. `path` is for messages.
-pub(crate) fn create_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, StoreError> {
+pub(crate) fn create_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, DiskError> {
     match retry_on_intr(|| rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o777))) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
-        Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" }),
-        Err(error) => Err(StoreError::of("creating the directory", path, error)),
+        Err(Errno::NOTDIR) => Err(DiskError::NotADirectory { path: path.to_owned(), what: "below a file" }),
+        Err(error) => Err(DiskError::of("creating the directory", path, error)),
     }
 }
 
@@ -106,7 +106,7 @@ impl Directory {
     }
 
     /// True if an install may replace the symlink `name`.
-    pub(crate) fn may_replace_link(&self, name: &str) -> Result<bool, StoreError> {
+    pub(crate) fn may_replace_link(&self, name: &str) -> Result<bool, DiskError> {
         let target = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         Ok(target.is_some() && self.read_link(name)? == target.map(String::from))
     }
@@ -116,7 +116,7 @@ impl Directory {
     }
 
     /// Opens a subdirectory, and follows no symlink. If it is missing, `create` decides between creating it and `None`.
-    pub fn subdirectory(&self, name: &str, create: bool) -> Result<Option<Self>, StoreError> {
+    pub fn subdirectory(&self, name: &str, create: bool) -> Result<Option<Self>, DiskError> {
         let path = self.path.join(name);
         loop {
             match confined::open_directory(ResolveMode::PerComponent, &self.handle, name) {
@@ -132,15 +132,15 @@ impl Directory {
                         Found::File(_) => "a file",
                         found => found.obstacle().unwrap_or("nothing"),
                     };
-                    return Err(StoreError::NotADirectory { path, what });
+                    return Err(DiskError::NotADirectory { path, what });
                 }
-                Err(error) => return Err(StoreError::of("opening the directory", &path, error)),
+                Err(error) => return Err(DiskError::of("opening the directory", &path, error)),
             }
         }
     }
 
     /// The kind of file under `name`.
-    pub fn find(&self, name: &str) -> Result<Found, StoreError> {
+    pub fn find(&self, name: &str) -> Result<Found, DiskError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Found::File(Stamp::of(&stat)),
@@ -152,22 +152,22 @@ impl Directory {
                 FileType::Unknown => Found::Other("of an unknown kind"),
             }),
             Err(Errno::NOENT) => Ok(Found::Nothing),
-            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
+            Err(error) => Err(DiskError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
     /// Device and inode of `name`. `None` if there is no file.
-    pub(crate) fn identity(&self, name: &str) -> Result<Option<FileId>, StoreError> {
+    pub(crate) fn identity(&self, name: &str) -> Result<Option<FileId>, DiskError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileId::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
+            Err(error) => Err(DiskError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
     /// Disk usage and times of `name`. `None` if there is no file.
     #[allow(clippy::useless_conversion, reason = "aarch64 counts links in 32 bits, x86-64 in 64")]
-    pub fn usage(&self, name: &str) -> Result<Option<Usage>, StoreError> {
+    pub fn usage(&self, name: &str) -> Result<Option<Usage>, DiskError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Usage {
                 bytes: stat.st_blocks as u64 * 512,
@@ -177,12 +177,12 @@ impl Directory {
                 names: stat.st_nlink.into(),
             })),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
+            Err(error) => Err(DiskError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
     /// The length of the regular file `name`; 0 if there is none.
-    pub fn length(&self, name: &str) -> Result<u64, StoreError> {
+    pub fn length(&self, name: &str) -> Result<u64, DiskError> {
         Ok(match self.find(name)? {
             Found::File(stamp) => stamp.size,
             _ => 0,
@@ -190,36 +190,36 @@ impl Directory {
     }
 
     /// Sets the access time of `name` to now, also on mounts that do not record reads.
-    pub fn touch(&self, name: &str) -> Result<(), StoreError> {
+    pub fn touch(&self, name: &str) -> Result<(), DiskError> {
         let time = |tv_nsec| rustix::fs::Timespec { tv_sec: 0, tv_nsec };
         let times = rustix::fs::Timestamps {
             last_access: time(rustix::fs::UTIME_NOW),
             last_modification: time(rustix::fs::UTIME_OMIT),
         };
         retry_on_intr(|| rustix::fs::utimensat(&self.handle, name, &times, AtFlags::SYMLINK_NOFOLLOW))
-            .map_err(StoreError::at("setting its access time", &self.path.join(name)))
+            .map_err(DiskError::at("setting its access time", &self.path.join(name)))
     }
 
     /// Opens a regular file for reading. `None` if there is no file.
-    pub fn open_file(&self, name: &str) -> Result<Option<(File, Stamp)>, StoreError> {
+    pub fn open_file(&self, name: &str) -> Result<Option<(File, Stamp)>, DiskError> {
         let path = self.path.join(name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file: File = match retry_on_intr(|| rustix::fs::openat(&self.handle, name, flags, Mode::empty()))
         {
             Ok(file) => file.into(),
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => return Err(StoreError::NotAFile { path, what: "a symlink" }),
-            Err(error) => return Err(StoreError::of("opening it", &path, error)),
+            Err(Errno::LOOP) => return Err(DiskError::NotAFile { path, what: "a symlink" }),
+            Err(error) => return Err(DiskError::of("opening it", &path, error)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+        let stat = rustix::fs::fstat(&file).map_err(DiskError::at("reading its metadata", &path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(StoreError::NotAFile { path, what: "something else" });
+            return Err(DiskError::NotAFile { path, what: "something else" });
         }
         Ok(Some((file, Stamp::of(&stat))))
     }
 
     /// True if `name` is a regular file that begins with these bytes.
-    pub fn begins_with(&self, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+    pub fn begins_with(&self, name: &str, bytes: &[u8]) -> Result<bool, DiskError> {
         // A FIFO or a device would wait, or answer for ever.
         if !matches!(self.find(name)?, Found::File(stamp) if stamp.size >= bytes.len() as u64) {
             return Ok(false);
@@ -230,43 +230,43 @@ impl Directory {
     }
 
     /// Reads a small file. `None` if there is no file, or if it is longer than `limit`.
-    pub fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, DiskError> {
         let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };
         if stamp.size > limit {
             return Ok(None);
         }
         let mut bytes = vec![0; stamp.size as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(StoreError::at("reading it", &self.path.join(name)))?;
+        file.read_exact_at(&mut bytes, 0).map_err(DiskError::at("reading it", &self.path.join(name)))?;
         Ok(Some(bytes))
     }
 
     /// The target of a symlink, as written. `None` if there is no symlink, or if its target is not UTF-8.
-    pub fn read_link(&self, name: &str) -> Result<Option<String>, StoreError> {
+    pub fn read_link(&self, name: &str) -> Result<Option<String>, DiskError> {
         match rustix::fs::readlinkat(&self.handle, name, Vec::new()) {
             Ok(target) => Ok(target.into_string().ok()),
             Err(Errno::NOENT | Errno::INVAL) => Ok(None),
-            Err(error) => Err(StoreError::of("reading the symlink", &self.path.join(name), error)),
+            Err(error) => Err(DiskError::of("reading the symlink", &self.path.join(name), error)),
         }
     }
 
     /// Makes the names in this directory durable.
-    pub fn sync(&self) -> Result<(), StoreError> {
+    pub fn sync(&self) -> Result<(), DiskError> {
         retry_on_intr(|| rustix::fs::fsync(&self.handle))
-            .map_err(|error| StoreError::of_volume("syncing the directory", &self.path, error))
+            .map_err(|error| DiskError::of_volume("syncing the directory", &self.path, error))
     }
 
     /// Removes a name. Returns false if there is none.
-    pub fn remove(&self, name: &str) -> Result<bool, StoreError> {
+    pub fn remove(&self, name: &str) -> Result<bool, DiskError> {
         match retry_on_intr(|| rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(StoreError::of("removing it", &self.path.join(name), error)),
+            Err(error) => Err(DiskError::of("removing it", &self.path.join(name), error)),
         }
     }
 
     /// Writes a small file atomically and durably: a new temporary file, data, `fsync`, rename, `fsync` of the
     /// directory. A kill in between leaves the temporary file for [`Directory::remove_temporaries`].
-    pub fn write_small(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn write_small(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         let temporary = format!("{}{:08x}{TEMPORARY}", temporary_prefix(name), fastrand::u32(..));
         self.replace_small(&temporary, name, bytes)?;
         // A file that a power cut may remove must not be trusted until then.
@@ -275,7 +275,7 @@ impl Directory {
 
     /// Writes a small file that only this user may read, atomically: a power cut leaves the old one, or the new one. No
     /// other process may be writing it.
-    pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         let temporary = format!("{}{TEMPORARY}", temporary_prefix(name));
         self.remove(&temporary)?;
         self.write_small_as((&temporary, PRIVATE_MODE), name, bytes, &self.path.join(name))
@@ -291,19 +291,19 @@ impl Directory {
         temporary: &str,
         name: &str,
         bytes: &[u8],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         self.remove(temporary)?;
         self.replace_small(temporary, name, bytes)?;
         self.sync()
     }
 
-    fn replace_small(&self, temporary: &str, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    fn replace_small(&self, temporary: &str, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         let written = self.write_small_as((temporary, FILE_MODE), name, bytes, &self.path.join(name));
         written.inspect_err(|_| drop(self.remove(temporary)))
     }
 
     /// Removes the temporary files that killed runs left for `name`. No other process may be writing it.
-    pub fn remove_temporaries(&self, name: &str) -> Result<(), StoreError> {
+    pub fn remove_temporaries(&self, name: &str) -> Result<(), DiskError> {
         let prefix = temporary_prefix(name);
         let is_one = |other: &String| {
             let middle = other.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(TEMPORARY));
@@ -318,10 +318,10 @@ impl Directory {
         name: &str,
         bytes: &[u8],
         path: &Utf8Path,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         let file = self.create_small(temporary, bytes, path)?;
         retry_on_intr(|| rustix::fs::fsync(&file))
-            .map_err(|error| StoreError::of_volume("syncing it", path, error))?;
+            .map_err(|error| DiskError::of_volume("syncing it", path, error))?;
         self.rename_small(temporary.0, name, path)
     }
 
@@ -331,27 +331,27 @@ impl Directory {
         (temporary, mode): (&str, Mode),
         bytes: &[u8],
         path: &Utf8Path,
-    ) -> Result<File, StoreError> {
+    ) -> Result<File, DiskError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, mode));
-        let file = File::from(file.map_err(StoreError::at("creating it", path))?);
-        file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
+        let file = File::from(file.map_err(DiskError::at("creating it", path))?);
+        file.write_all_at(bytes, 0).map_err(|error| DiskError::of_volume("writing it", path, error))?;
         Ok(file)
     }
 
-    fn rename_small(&self, temporary: &str, name: &str, path: &Utf8Path) -> Result<(), StoreError> {
+    fn rename_small(&self, temporary: &str, name: &str, path: &Utf8Path) -> Result<(), DiskError> {
         retry_on_intr(|| rustix::fs::renameat(&self.handle, temporary, &self.handle, name)).map_err(|error| {
-            StoreError::of_rename("renaming it to its final name", &self.path.join(temporary), path, error)
+            DiskError::of_rename("renaming it to its final name", &self.path.join(temporary), path, error)
         })
     }
 
     /// Lists the names in this directory.
-    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+    pub fn names(&self) -> Result<Vec<String>, DiskError> {
         let entries =
-            rustix::fs::Dir::read_from(&self.handle).map_err(StoreError::at("listing it", &self.path))?;
+            rustix::fs::Dir::read_from(&self.handle).map_err(DiskError::at("listing it", &self.path))?;
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(StoreError::at("listing it", &self.path))?;
+            let entry = entry.map_err(DiskError::at("listing it", &self.path))?;
             if let Ok(name) = entry.file_name().to_str() {
                 names.push(name.to_owned());
             }
@@ -359,9 +359,9 @@ impl Directory {
         Ok(names)
     }
 
-    pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_space(&self) -> Result<u64, DiskError> {
         let stat = rustix::fs::fstatvfs(&self.handle)
-            .map_err(StoreError::at("reading its free space", &self.path))?;
+            .map_err(DiskError::at("reading its free space", &self.path))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }

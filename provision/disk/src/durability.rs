@@ -17,7 +17,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::destination::Destination;
 use crate::directory::Directory;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use crate::source_file::SourceFile;
 use provision_core::model_path::ModelPath;
@@ -25,10 +25,10 @@ use provision_core::model_path::ModelPath;
 impl Destination {
     /// Syncs a file that was found under its final name and has just been verified. Removes it if the sync fails: the
     /// bytes on the disk are unknown then, and the page cache would verify again.
-    pub fn sync_existing(&self, path: &ModelPath, found: &SourceFile) -> Result<(), StoreError> {
+    pub fn sync_existing(&self, path: &ModelPath, found: &SourceFile) -> Result<(), DiskError> {
         let Err(error) = retry_on_intr(|| rustix::fs::fsync(&found.file)) else { return Ok(()) };
-        let error = StoreError::of_volume("syncing it", found.path(), error);
-        if matches!(error, StoreError::Unsuitable { .. } | StoreError::ReadOnly { .. }) {
+        let error = DiskError::of_volume("syncing it", found.path(), error);
+        if matches!(error, DiskError::Unsuitable { .. } | DiskError::ReadOnly { .. }) {
             // The volume syncs no file at all: this one is not at fault.
             return Err(error);
         }
@@ -46,41 +46,41 @@ impl Destination {
     ///
     /// # Errors
     /// The file belongs to another user, or the file system is read-only.
-    pub fn touch(&self, path: &ModelPath, wrong: FileId) -> Result<bool, StoreError> {
+    pub fn touch(&self, path: &ModelPath, wrong: FileId) -> Result<bool, DiskError> {
         let Some(found) = SourceFile::open_below(self, path)?.filter(|found| found.identity() == wrong)
         else {
             return Ok(true);
         };
         let stat =
-            rustix::fs::fstat(&found.file).map_err(StoreError::at("reading its metadata", found.path()))?;
+            rustix::fs::fstat(&found.file).map_err(DiskError::at("reading its metadata", found.path()))?;
         if stat.st_nlink > 1 {
             return Ok(false);
         }
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         retry_on_intr(|| rustix::fs::futimens(&found.file, &times))
-            .map_err(StoreError::at("setting its modification time", found.path()))?;
+            .map_err(DiskError::at("setting its modification time", found.path()))?;
         // A power cut would bring the old time back.
         retry_on_intr(|| rustix::fs::fsync(&found.file))
             .map(|()| true)
-            .map_err(|error| StoreError::of_volume("syncing it", found.path(), error))
+            .map_err(|error| DiskError::of_volume("syncing it", found.path(), error))
     }
 
     /// True if `file` is at its path, looked up anew.
-    pub fn is_in_place(&self, file: &Installed) -> Result<bool, StoreError> {
+    pub fn is_in_place(&self, file: &Installed) -> Result<bool, DiskError> {
         Ok(self.root_is_in_place()? && PathChecker::new(self).check(file)? == PathCheck::SameFile)
     }
 
     /// Verifies that all `files` are at their paths, and makes their names durable.
     ///
     /// # Errors
-    /// [`StoreError::Moved`] if one is not.
+    /// [`DiskError::Moved`] if one is not.
     pub fn verify_in_place<'a>(
         &self,
         files: impl IntoIterator<Item = &'a Installed>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         if !self.root_is_in_place()? {
-            return Err(StoreError::Moved { path: self.root().path().to_owned() });
+            return Err(DiskError::Moved { path: self.root().path().to_owned() });
         }
         let mut checker = PathChecker::new(self);
         for file in files {
@@ -90,7 +90,7 @@ impl Destination {
                 PathCheck::Missing => false,
             };
             if !is_there {
-                return Err(StoreError::Moved { path: self.path_of(&file.path) });
+                return Err(DiskError::Moved { path: self.path_of(&file.path) });
             }
         }
         checker.sync()
@@ -120,7 +120,7 @@ impl<'a> PathChecker<'a> {
     }
 
     /// The directory of the file at `path`. `None` if it is missing.
-    fn directory(&mut self, path: &ModelPath) -> Result<Option<&Directory>, StoreError> {
+    fn directory(&mut self, path: &ModelPath) -> Result<Option<&Directory>, DiskError> {
         let parent = self.destination.directory_of(path)?;
         if parent.is_empty() {
             return Ok(Some(self.destination.root()));
@@ -128,7 +128,7 @@ impl<'a> PathChecker<'a> {
         if !self.directories.contains_key(&*parent) {
             let opened = match self.destination.open_directory(&parent, false) {
                 // Another kind of file has the name now, or a link that was not there before.
-                Err(StoreError::NotADirectory { .. } | StoreError::LinkAppeared { .. }) => None,
+                Err(DiskError::NotADirectory { .. } | DiskError::LinkAppeared { .. }) => None,
                 opened => opened?,
             };
             self.directories.insert(parent.clone().into_owned(), opened);
@@ -136,7 +136,7 @@ impl<'a> PathChecker<'a> {
         Ok(self.directories.get(&*parent).and_then(Option::as_ref))
     }
 
-    fn check(&mut self, file: &Installed) -> Result<PathCheck, StoreError> {
+    fn check(&mut self, file: &Installed) -> Result<PathCheck, DiskError> {
         let Some(directory) = self.directory(&file.path)? else { return Ok(PathCheck::Missing) };
         let name = file.path.file_name();
         let found = match &file.link {
@@ -156,12 +156,12 @@ impl<'a> PathChecker<'a> {
                 Ok(if is_same { PathCheck::SameFile } else { PathCheck::SameStat })
             }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(PathCheck::Missing),
-            Err(error) => Err(StoreError::of("reading its metadata", &directory.path().join(name), error)),
+            Err(error) => Err(DiskError::of("reading its metadata", &directory.path().join(name), error)),
         }
     }
 
     /// Reads the file at the path. If it has the right digest, makes it durable and returns true.
-    fn verify(&mut self, file: &Installed) -> Result<bool, StoreError> {
+    fn verify(&mut self, file: &Installed) -> Result<bool, DiskError> {
         let destination = self.destination;
         let Some(directory) = self.directory(&file.path)? else { return Ok(false) };
         let opened = match &file.link {
@@ -172,13 +172,13 @@ impl<'a> PathChecker<'a> {
         match found.verify(file.sha256, || true) {
             Ok(()) if file.link.is_some() => found.make_durable().map(|()| true),
             Ok(()) => destination.sync_existing(&file.path, &found).map(|()| true),
-            Err(StoreError::Mismatch { .. }) => Ok(false),
+            Err(DiskError::Mismatch { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Syncs all directories on the way to the files, the deepest first.
-    fn sync(&self) -> Result<(), StoreError> {
+    fn sync(&self) -> Result<(), DiskError> {
         let folders = self.destination.folders();
         let mut on_the_way: BTreeSet<&str> =
             self.directories.keys().flat_map(|path| folders.on_the_way(path)).collect();
@@ -187,7 +187,7 @@ impl<'a> PathChecker<'a> {
         for path in on_the_way.iter().rev() {
             match self.destination.open_directory(path, false)? {
                 Some(directory) => directory.sync()?,
-                None => return Err(StoreError::Moved { path: self.destination.root().path().join(path) }),
+                None => return Err(DiskError::Moved { path: self.destination.root().path().join(path) }),
             }
         }
         self.destination.root().sync()

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 /// A failed disk operation, or an unexpected file. Every message names the path and what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum DiskError {
     /// The file system is full, or the user's quota is.
     #[error(
         "{path}: {} while {doing}{}; {} or choose another --dest, then run again (it resumes)",
@@ -375,7 +375,7 @@ fn disagreement(expected: &provision_core::digest::Sha256, found: &provision_cor
     }
 }
 
-impl StoreError {
+impl DiskError {
     /// True if this user may not write here, as on a read-only volume or in another user's directory.
     pub fn forbids_writing(&self) -> bool {
         matches!(self, Self::ReadOnly { .. } | Self::Denied { .. })
@@ -411,7 +411,7 @@ impl StoreError {
     }
 
     /// The error for an operation on an open file that every suitable volume supports: if the volume refuses it,
-    /// [`StoreError::Unsuitable`]; otherwise as [`StoreError::of`].
+    /// [`DiskError::Unsuitable`]; otherwise as [`DiskError::of`].
     pub(crate) fn of_volume(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         match Errno::from_io_error(&source) {
@@ -443,7 +443,7 @@ impl StoreError {
         self
     }
 
-    /// As [`StoreError::of`], for `map_err`.
+    /// As [`DiskError::of`], for `map_err`.
     pub(crate) fn at<E: Into<io::Error>>(doing: &'static str, path: &Utf8Path) -> impl FnOnce(E) -> Self {
         move |source| Self::of(doing, path, source)
     }
@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn fault_69_full_quota_and_too_large_have_their_own_messages() {
         let path = Utf8Path::new("/dev/shm/x");
-        let text = |errno: Errno| StoreError::of("writing it", path, errno).needing(1234).to_string();
+        let text = |errno: Errno| DiskError::of("writing it", path, errno).needing(1234).to_string();
         let free = free_space_of(path).to_string();
         for (errno, word) in
             [(Errno::NOSPC, "no room left"), (Errno::DQUOT, "quota"), (Errno::FBIG, "ulimit -f")]
@@ -513,21 +513,21 @@ mod tests {
     fn fault_84_the_message_names_an_unsuitable_volume() {
         let path = Utf8Path::new("/dev/shm/x");
         for errno in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM] {
-            let text = StoreError::of_volume("writing it", path, errno).to_string();
+            let text = DiskError::of_volume("writing it", path, errno).to_string();
             assert!(text.contains("volume at /dev/shm refuses writing it"), "{text}");
             assert!(text.contains("choose a --dest on another volume"), "{text}");
         }
-        let text = StoreError::of_rename("renaming it", path, path, Errno::INVAL).to_string();
+        let text = DiskError::of_rename("renaming it", path, path, Errno::INVAL).to_string();
         assert!(text.contains("atomic renames"), "{text}");
         // /dev/shm is sticky: another user's file.
-        let error = StoreError::of_rename("renaming it", path, path, Errno::PERM);
-        assert!(matches!(error, StoreError::Denied { .. }), "{error}");
+        let error = DiskError::of_rename("renaming it", path, path, Errno::PERM);
+        assert!(matches!(error, DiskError::Denied { .. }), "{error}");
     }
 
     #[test]
     fn fault_83_the_message_names_both_paths_of_a_failed_rename() {
         let (from, to) = (Utf8Path::new("/a/x.part"), Utf8Path::new("/b/x"));
-        let text = StoreError::of_rename("renaming it", from, to, Errno::XDEV).to_string();
+        let text = DiskError::of_rename("renaming it", from, to, Errno::XDEV).to_string();
         assert!(text.contains("/a/x.part") && text.contains("/b/x"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, Stat};
 use rustix::io::Errno;
 
-use crate::error::StoreError;
+use crate::error::DiskError;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::piece_list::VerifiedBy;
@@ -75,10 +75,10 @@ impl FileId {
     }
 
     /// The identity of an open file; `path` is for messages.
-    pub(crate) fn of_file(file: impl AsFd, path: &Utf8Path) -> Result<Self, StoreError> {
+    pub(crate) fn of_file(file: impl AsFd, path: &Utf8Path) -> Result<Self, DiskError> {
         rustix::fs::fstat(file)
             .map(|stat| Self::of(&stat))
-            .map_err(StoreError::at("reading its metadata", path))
+            .map_err(DiskError::at("reading its metadata", path))
     }
 }
 

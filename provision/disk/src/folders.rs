@@ -14,7 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use crate::error::StoreError;
+use crate::error::DiskError;
 use provision_core::model_path::{ModelPath, directories_above};
 
 /// The folders of a destination that have more than their own directory, by the first component of a model's path.
@@ -115,7 +115,7 @@ impl Choices {
         folders: &Folders,
         root: (&impl std::os::fd::AsFd, &Utf8Path),
         path: &'a ModelPath,
-    ) -> Result<Cow<'a, str>, StoreError> {
+    ) -> Result<Cow<'a, str>, DiskError> {
         let Some(folder) = folders.of(path) else { return Ok(Cow::Borrowed(path.parent())) };
         let mut chosen = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(directory) = chosen.get(path) {
@@ -132,7 +132,7 @@ fn choose<'f>(
     folder: &'f Folder,
     (root, root_path): (&impl std::os::fd::AsFd, &Utf8Path),
     path: &ModelPath,
-) -> Result<&'f str, StoreError> {
+) -> Result<&'f str, DiskError> {
     let Some(model) = folder.model(path) else { return Ok(&folder.new) };
     let wanted = if folder.whole { FileType::Directory } else { FileType::RegularFile };
     for directory in &folder.directories {
@@ -141,7 +141,7 @@ fn choose<'f>(
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == wanted => return Ok(directory),
             // A file that the reading program cannot reach does not exist for it.
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG) => {}
-            Err(error) => return Err(StoreError::of("reading its metadata", &root_path.join(at), error)),
+            Err(error) => return Err(DiskError::of("reading its metadata", &root_path.join(at), error)),
         }
     }
     Ok(&folder.new)

@@ -33,7 +33,7 @@ use rustix::fs::{RenameFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::directory::{Directory, Found};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::{FileId, FileStat, Installed, Stamp, installed_mtime};
 use crate::part::{PartFile, Verified};
 
@@ -41,10 +41,10 @@ impl Verified {
     /// Gives the part its final name. See the module's documentation for the protocol.
     ///
     /// # Errors
-    /// [`StoreError::NotAFile`] if something other than a regular file has the final name; it stays untouched.
-    /// [`StoreError::PartReplaced`] if another file took the part's name. [`StoreError::NotDurable`] if the directory
+    /// [`DiskError::NotAFile`] if something other than a regular file has the final name; it stays untouched.
+    /// [`DiskError::PartReplaced`] if another file took the part's name. [`DiskError::NotDurable`] if the directory
     /// could not be synced.
-    pub fn install(self) -> Result<Installed, StoreError> {
+    pub fn install(self) -> Result<Installed, DiskError> {
         let part = self.part();
         let (model, size, sha256) = part.model();
         let (file, directory, names) = part.parts();
@@ -63,30 +63,30 @@ impl Verified {
 }
 
 /// Sets the mtime of an installed file ([`installed_mtime`]).
-pub(crate) fn set_mtime(file: &File, path: &Utf8Path, sha256: &Sha256) -> Result<(), StoreError> {
+pub(crate) fn set_mtime(file: &File, path: &Utf8Path, sha256: &Sha256) -> Result<(), DiskError> {
     let mtime = Timespec { tv_sec: installed_mtime(sha256), tv_nsec: 0 };
     retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime }))
-        .map_err(StoreError::at("setting its modification time", path))
+        .map_err(DiskError::at("setting its modification time", path))
 }
 
 /// Syncs the part. If that fails, the kernel may have dropped pages and reports it only once: the part is removed.
-fn sync_part(part: &PartFile) -> Result<(), StoreError> {
+fn sync_part(part: &PartFile) -> Result<(), DiskError> {
     let (file, ..) = part.parts();
     retry_on_intr(|| rustix::fs::fsync(file)).map_err(|error| {
         let _ = part.remove();
-        StoreError::of_volume("syncing it", &part.path(), error)
+        DiskError::of_volume("syncing it", &part.path(), error)
     })
 }
 
 /// Reads the part's metadata and checks that its name leads to it.
-fn stat_named_part(part: &PartFile) -> Result<FileStat, StoreError> {
+fn stat_named_part(part: &PartFile) -> Result<FileStat, DiskError> {
     let (file, directory, names) = part.parts();
     let (_, size, _) = part.model();
     let path = part.path();
-    let held = rustix::fs::fstat(file).map_err(StoreError::at("reading its metadata", &path))?;
+    let held = rustix::fs::fstat(file).map_err(DiskError::at("reading its metadata", &path))?;
     let held = FileStat::of(&held);
     let is_named = FileStat::at(directory.handle(), &names.part).is_ok_and(|named| named.id == held.id);
-    if is_named && held.stamp.size == size { Ok(held) } else { Err(StoreError::PartReplaced { path }) }
+    if is_named && held.stamp.size == size { Ok(held) } else { Err(DiskError::PartReplaced { path }) }
 }
 
 /// Renames `from` to the final `name`, durably: steps 4 to 6 of the module's documentation.
@@ -98,7 +98,7 @@ pub(crate) fn rename_durably(
     from: &str,
     name: &str,
     expected: &ExpectedFile,
-) -> Result<(), StoreError> {
+) -> Result<(), DiskError> {
     let path = directory.path().join(name);
     let replaces = check_replaceable(directory, name)?;
     let moved = directory.identity(from)?;
@@ -106,7 +106,7 @@ pub(crate) fn rename_durably(
     failpoint::hit();
     retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
         |error| {
-            StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
+            DiskError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
         },
     )?;
     #[cfg(test)]
@@ -114,27 +114,27 @@ pub(crate) fn rename_durably(
     if !expected.is_at(directory, name) {
         undo_rename(directory, name, from, moved);
         let _ = directory.sync();
-        return Err(StoreError::PartReplaced { path: directory.path().join(from) });
+        return Err(DiskError::PartReplaced { path: directory.path().join(from) });
     }
     let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
     if !replaces && FileStat::at(directory.handle(), name) == Ok(expected.stat()) {
         undo_rename(directory, name, from, moved);
     }
-    Err(match StoreError::of_volume("syncing its directory", &path, error) {
-        refused @ StoreError::Unsuitable { .. } => refused,
-        _ => StoreError::NotDurable { path, replaced: replaces, source: error.into() },
+    Err(match DiskError::of_volume("syncing its directory", &path, error) {
+        refused @ DiskError::Unsuitable { .. } => refused,
+        _ => DiskError::NotDurable { path, replaced: replaces, source: error.into() },
     })
 }
 
 /// Checks that an install may replace the file at `name`: a regular file, or a symlink that does not lead to the bytes.
 /// Returns true if there is something to replace.
-fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreError> {
+fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, DiskError> {
     let found = directory.find(name)?;
     if found == Found::Symlink && directory.may_replace_link(name)? {
         return Ok(true);
     }
     match found.obstacle() {
-        Some(what) => Err(StoreError::NotAFile { path: directory.path().join(name), what }),
+        Some(what) => Err(DiskError::NotAFile { path: directory.path().join(name), what }),
         None => Ok(found != Found::Nothing),
     }
 }

@@ -13,7 +13,7 @@ use rustix::io::retry_on_intr;
 
 use crate::destination::Destination;
 use crate::directory::{Directory, Found, create_directory};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::EARLIEST_MTIME;
 use provision_core::lockfile::Model;
 use provision_core::model_path::directories_above;
@@ -50,13 +50,13 @@ pub fn layer_sizes<'a>(models: impl IntoIterator<Item = &'a Model>) -> BTreeMap<
 
 /// Moves `models` from `destination`, an absolute path where they are installed, into trees below `into`. Both must be
 /// on one file system.
-pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, StoreError> {
-    let missing = |path: Utf8PathBuf| StoreError::Missing { path };
+pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, DiskError> {
+    let missing = |path: Utf8PathBuf| DiskError::Missing { path };
     let source = Destination::open(destination)?.ok_or_else(|| missing(destination.to_owned()))?;
     for model in models {
         // A layer needs the bytes themselves.
         if let Some(what) = source.find(&model.path)?.obstacle() {
-            return Err(StoreError::NotAFile { path: destination.join(model.path.as_str()), what });
+            return Err(DiskError::NotAFile { path: destination.join(model.path.as_str()), what });
         }
         if let Some(directory) = source.parent(&model.path, false)? {
             verify_own(&directory, model)?;
@@ -84,7 +84,7 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         let to = trees.directory(&directory, true)?.ok_or_else(|| missing(into.join(directory)))?;
         let name = model.path.file_name();
         retry_on_intr(|| rustix::fs::renameat(from.handle(), name, to.handle(), name)).map_err(|error| {
-            StoreError::of_rename("moving it into its layer", &path, &to.path().join(name), error)
+            DiskError::of_rename("moving it into its layer", &path, &to.path().join(name), error)
         })?;
     }
     normalize_directories(&trees, layers.values(), &below_root, models)?;
@@ -101,33 +101,33 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
 
 /// Checks that the file is not another program's, too. A file with the mtime of an installed file may have a second
 /// name, in the cache.
-fn verify_own(directory: &Directory, model: &Model) -> Result<(), StoreError> {
+fn verify_own(directory: &Directory, model: &Model) -> Result<(), DiskError> {
     let Some((file, stamp)) = directory.open_file(model.path.file_name())? else { return Ok(()) };
     let path = directory.path().join(model.path.file_name());
-    let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+    let stat = rustix::fs::fstat(&file).map_err(DiskError::at("reading its metadata", &path))?;
     if stat.st_nlink > 1 && !stamp.is_of(&model.sha256) {
-        Err(StoreError::SharedFile { path })
+        Err(DiskError::SharedFile { path })
     } else {
         Ok(())
     }
 }
 
 /// Sets the mode of a layer's files, whatever the umask of the run that made this one.
-fn set_mode(directory: &Directory, name: &str) -> Result<(), StoreError> {
+fn set_mode(directory: &Directory, name: &str) -> Result<(), DiskError> {
     let Some((file, _)) = directory.open_file(name)? else { return Ok(()) };
     let path = directory.path().join(name);
-    let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+    let stat = rustix::fs::fstat(&file).map_err(DiskError::at("reading its metadata", &path))?;
     if stat.st_mode & 0o7777 == 0o644 {
         return Ok(());
     }
     retry_on_intr(|| rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)))
-        .map_err(StoreError::at("setting its mode", &path))?;
-    retry_on_intr(|| rustix::fs::fsync(&file)).map_err(StoreError::at("syncing it", &path))
+        .map_err(DiskError::at("setting its mode", &path))?;
+    retry_on_intr(|| rustix::fs::fsync(&file)).map_err(DiskError::at("syncing it", &path))
 }
 
 /// Creates the trees' directories, all or none, before a file moves. Another run may lay its set out in the same
 /// directory.
-fn create_all(trees: &Destination, models: &[&Model]) -> Result<(), StoreError> {
+fn create_all(trees: &Destination, models: &[&Model]) -> Result<(), DiskError> {
     let names: BTreeSet<&str> = models.iter().map(|model| layer_of(model)).collect();
     let root = trees.root();
     for (created, name) in names.iter().enumerate() {
@@ -137,7 +137,7 @@ fn create_all(trees: &Destination, models: &[&Model]) -> Result<(), StoreError> 
                 let _ = rustix::fs::unlinkat(root.handle(), *name, AtFlags::REMOVEDIR);
             }
             let what = obstacle(root.find(name)?).unwrap_or("taken");
-            return Err(StoreError::NotAFile { path, what });
+            return Err(DiskError::NotAFile { path, what });
         }
     }
     Ok(())
@@ -172,7 +172,7 @@ fn normalize_directories<'a>(
     layers: impl Iterator<Item = &'a Layer>,
     below_root: &[&str],
     models: &[&Model],
-) -> Result<(), StoreError> {
+) -> Result<(), DiskError> {
     for layer in layers {
         let mut directories = BTreeSet::new();
         for model in models.iter().filter(|model| layer_of(model) == layer.name) {
@@ -183,20 +183,20 @@ fn normalize_directories<'a>(
         for path in directories {
             let directory = trees.directory(&path, false)?;
             normalize(
-                &*directory.ok_or_else(|| StoreError::Missing { path: trees.root().path().join(path) })?,
+                &*directory.ok_or_else(|| DiskError::Missing { path: trees.root().path().join(path) })?,
             )?;
         }
     }
     Ok(())
 }
 
-fn normalize(directory: &Directory) -> Result<(), StoreError> {
+fn normalize(directory: &Directory) -> Result<(), DiskError> {
     let mtime = Timespec { tv_sec: EARLIEST_MTIME, tv_nsec: 0 };
     retry_on_intr(|| rustix::fs::fchmod(directory.handle(), Mode::from_raw_mode(0o755)))
-        .map_err(StoreError::at("setting the directory's mode", directory.path()))?;
+        .map_err(DiskError::at("setting the directory's mode", directory.path()))?;
     retry_on_intr(|| {
         rustix::fs::futimens(directory.handle(), &Timestamps { last_access: mtime, last_modification: mtime })
     })
-    .map_err(StoreError::at("setting the directory's modification time", directory.path()))?;
+    .map_err(DiskError::at("setting the directory's modification time", directory.path()))?;
     directory.sync()
 }

@@ -65,7 +65,7 @@ mod threads;
 pub use destination::{Destination, LinkedDirectory, OtherVolume, free_space_near, is_in_layer};
 pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
 pub use directory::{Directory, Found, Usage};
-pub use error::{Lacking, StoreError};
+pub use error::{DiskError, Lacking};
 pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, installed_mtime};
 pub use folders::{Folder, Folders};
 pub use layer_tree::{Layer, lay_out, layer_of, layer_sizes};

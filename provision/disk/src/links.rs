@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::directory::{Directory, SYMLINK};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::FileId;
 
 /// The most links in a row that are followed. The kernel follows 40; people make one or two.
@@ -92,11 +92,11 @@ impl FollowedLinks {
         parent: &Directory,
         name: &str,
         required: bool,
-    ) -> Result<Option<Directory>, StoreError> {
+    ) -> Result<Option<Directory>, DiskError> {
         let path = parent.path().join(name);
         let rule = self.state().rule;
         if rule == Rule::Never {
-            return Err(StoreError::NotADirectory { path, what: SYMLINK });
+            return Err(DiskError::NotADirectory { path, what: SYMLINK });
         }
         let (link, last) = read_chain(parent, name, &path)?;
         let key = (FileId::of_file(parent.handle(), parent.path())?, name.to_owned());
@@ -106,16 +106,16 @@ impl FollowedLinks {
         let handle: File = match opened {
             Ok(handle) => handle.into(),
             Err(Errno::NOENT) if !required => return Ok(None),
-            Err(Errno::NOENT) => return Err(StoreError::Dangling { path, target: link.target }),
+            Err(Errno::NOENT) => return Err(DiskError::Dangling { path, target: link.target }),
             Err(Errno::NOTDIR) => {
-                return Err(StoreError::NotADirectory { path, what: "a symlink to a file" });
+                return Err(DiskError::NotADirectory { path, what: "a symlink to a file" });
             }
             // The last one of the chain was replaced meanwhile.
-            Err(Errno::LOOP) => return Err(StoreError::LinkAppeared { path }),
-            Err(error) => return Err(StoreError::of("opening what the symlink leads to", &path, error)),
+            Err(Errno::LOOP) => return Err(DiskError::LinkAppeared { path }),
+            Err(error) => return Err(DiskError::of("opening what the symlink leads to", &path, error)),
         };
         if rule == Rule::Noted && self.state().followed.get(&key) != Some(&link) {
-            return Err(StoreError::LinkAppeared { path });
+            return Err(DiskError::LinkAppeared { path });
         }
         self.state().followed.insert(key, link);
         Ok(Some(Directory::new(handle, path)))
@@ -127,8 +127,8 @@ impl FollowedLinks {
 }
 
 /// Reads the links from `name` on. Returns the first one, and the target of the last one, relative to `parent`.
-fn read_chain(parent: &Directory, name: &str, path: &Utf8Path) -> Result<(Link, Utf8PathBuf), StoreError> {
-    let failed = |error| StoreError::of("reading the symlink", path, error);
+fn read_chain(parent: &Directory, name: &str, path: &Utf8Path) -> Result<(Link, Utf8PathBuf), DiskError> {
+    let failed = |error| DiskError::of("reading the symlink", path, error);
     let user = rustix::process::geteuid().as_raw();
     let mut first = None;
     let mut at = Utf8PathBuf::from(name);
@@ -137,14 +137,14 @@ fn read_chain(parent: &Directory, name: &str, path: &Utf8Path) -> Result<(Link, 
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => stat,
             // The caller opens it, and sees its kind.
             Ok(_) | Err(Errno::NOENT) if first.is_some() => break,
-            Ok(_) => return Err(StoreError::LinkAppeared { path: path.to_owned() }),
+            Ok(_) => return Err(DiskError::LinkAppeared { path: path.to_owned() }),
             Err(error) => return Err(failed(error)),
         };
         if stat.st_uid != user && stat.st_uid != 0 {
-            return Err(StoreError::ForeignLink { path: path.to_owned(), owner: stat.st_uid, user });
+            return Err(DiskError::ForeignLink { path: path.to_owned(), owner: stat.st_uid, user });
         }
         let target = rustix::fs::readlinkat(parent.handle(), at.as_std_path(), Vec::new()).map_err(failed)?;
-        let target = target.into_string().map_err(|_| StoreError::NotADirectory {
+        let target = target.into_string().map_err(|_| DiskError::NotADirectory {
             path: path.to_owned(),
             what: "a symlink to a name that is not UTF-8",
         })?;

@@ -16,7 +16,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::destination::Destination;
 use crate::directory::Directory;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::{FileId, FileStat, Installed, Stamp};
 use crate::install::{ExpectedFile, rename_durably, set_mtime};
 use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartOptions};
@@ -30,7 +30,7 @@ use provision_core::piece_list::VerifiedBy;
 ///
 /// # Errors
 /// [`CopyError::Pieces`] if the part has a list and the source lacks some of its pieces: the part has the others.
-/// [`StoreError::CopyDiffers`] if the source was verified first, and the bytes that were copied from it are wrong.
+/// [`DiskError::CopyDiffers`] if the source was verified first, and the bytes that were copied from it are wrong.
 pub fn install_copy<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
@@ -53,16 +53,16 @@ pub fn install_copy<'a>(
         match part.clone().verify_while(|| step(0)) {
             Ok(verified) => return Ok((verified.install().map_err(CopyError::Part)?, method)),
             // The part had bytes of an earlier run: either side may be wrong. Copy all from the source.
-            Err(StoreError::Mismatch { .. }) if is_mixed => part.reset().map_err(CopyError::Part)?,
-            Err(StoreError::Mismatch { expected, found, .. }) => {
+            Err(DiskError::Mismatch { .. }) if is_mixed => part.reset().map_err(CopyError::Part)?,
+            Err(DiskError::Mismatch { expected, found, .. }) => {
                 part.remove().map_err(CopyError::Part)?;
                 if is_verified {
-                    return Err(CopyError::Part(StoreError::CopyDiffers { path: part.path() }));
+                    return Err(CopyError::Part(DiskError::CopyDiffers { path: part.path() }));
                 }
                 let path = source.path().to_owned();
-                return Err(CopyError::Source(StoreError::Mismatch { path, expected, found }));
+                return Err(CopyError::Source(DiskError::Mismatch { path, expected, found }));
             }
-            Err(StoreError::Interrupted { .. }) => {
+            Err(DiskError::Interrupted { .. }) => {
                 return Err(CopyError::Part(part.checkpoint_interrupted()));
             }
             Err(error) => return Err(CopyError::Part(error)),
@@ -97,7 +97,7 @@ pub fn install_pieces(
 /// whether to go on.
 ///
 /// # Errors
-/// [`CopyError::Source`] with [`StoreError::Mismatch`] or [`StoreError::WrongPieces`] if it has others.
+/// [`CopyError::Source`] with [`DiskError::Mismatch`] or [`DiskError::WrongPieces`] if it has others.
 pub fn verify_source<'a>(
     source: &SourceFile,
     model: &Model,
@@ -185,7 +185,7 @@ fn finish_hard_link(
     let path = directory.path().join(model.path.file_name());
     let failed = |doing| {
         let path = path.clone();
-        move |error: Errno| CopyError::Part(StoreError::of(doing, &path, error))
+        move |error: Errno| CopyError::Part(DiskError::of(doing, &path, error))
     };
     let named = rustix::fs::statat(directory.handle(), temporary, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(failed("reading its metadata"))?;
@@ -236,9 +236,9 @@ pub fn install_symlink<'a>(
     retry_on_intr(|| {
         rustix::fs::symlinkat(source.path().as_std_path(), directory.handle(), temporary.as_str())
     })
-    .map_err(|error| CopyError::Part(StoreError::of("creating the symlink", &path, error)))?;
+    .map_err(|error| CopyError::Part(DiskError::of("creating the symlink", &path, error)))?;
     let stat = FileStat::at(directory.handle(), &temporary)
-        .map_err(|error| CopyError::Part(StoreError::of("reading its metadata", &path, error)))?;
+        .map_err(|error| CopyError::Part(DiskError::of("reading its metadata", &path, error)))?;
     rename_or_remove(&directory, &temporary, model, &ExpectedFile::Link(stat, source.path().to_string()))?;
     Ok(Installed {
         path: model.path.clone(),
@@ -251,7 +251,7 @@ pub fn install_symlink<'a>(
 }
 
 fn create_parent(destination: &Destination, model: &Model) -> Result<Arc<Directory>, CopyError> {
-    let missing = || StoreError::of("creating the directory", destination.root().path(), Errno::NOENT);
+    let missing = || DiskError::of("creating the directory", destination.root().path(), Errno::NOENT);
     let parent = destination.parent(&model.path, true).and_then(|parent| parent.ok_or_else(missing));
     parent.map_err(CopyError::Part)
 }

@@ -13,7 +13,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::destination::Destination;
 use crate::directory::Directory;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use crate::threads::share;
 use provision_core::byte_range::{ByteRange, RangeSet};
@@ -46,39 +46,39 @@ pub(crate) enum Unreadable {
 
 impl SourceFile {
     /// Opens the file at `path`. Follows symlinks: baked directories may consist of them. `None` if there is no file.
-    pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+    pub fn open(path: &Utf8Path) -> Result<Option<Self>, DiskError> {
         Self::open_at(CWD, path.as_str(), path)
     }
 
     /// Opens the file that the symlink `name` in `directory` leads to. `None` if there is none.
-    pub(crate) fn open_linked_in(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn open_linked_in(directory: &Directory, name: &str) -> Result<Option<Self>, DiskError> {
         Self::open_at(directory.handle(), name, &directory.path().join(name))
     }
 
     /// Opens the file that the symlink at `path` below `destination` leads to. `None` if there is none.
-    pub fn open_linked(destination: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
+    pub fn open_linked(destination: &Destination, path: &ModelPath) -> Result<Option<Self>, DiskError> {
         let Some(directory) = destination.parent(path, false)? else { return Ok(None) };
         Self::open_linked_in(&directory, path.file_name())
     }
 
     /// Opens `name`, whose path is `path`. Follows symlinks.
-    fn open_at(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+    fn open_at(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<Option<Self>, DiskError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file: File = match retry_on_intr(|| rustix::fs::openat(&at, name, flags, Mode::empty())) {
             Ok(file) => file.into(),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            Err(error) => return Err(StoreError::of("opening it", path, error)),
+            Err(error) => return Err(DiskError::of("opening it", path, error)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", path))?;
+        let stat = rustix::fs::fstat(&file).map_err(DiskError::at("reading its metadata", path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(StoreError::NotAFile { path: path.to_owned(), what: "something else" });
+            return Err(DiskError::NotAFile { path: path.to_owned(), what: "something else" });
         }
         let (stamp, identity) = (Stamp::of(&stat), FileId::of(&stat));
         Ok(Some(Self { file, path: path.to_owned(), stamp, identity, verified: None }))
     }
 
     /// Opens the file at `path` below `destination`. Follows no symlink. `None` if there is no file.
-    pub fn open_below(destination: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
+    pub fn open_below(destination: &Destination, path: &ModelPath) -> Result<Option<Self>, DiskError> {
         let Some(directory) = destination.parent(path, false)? else { return Ok(None) };
         Self::in_directory(&directory, path.file_name())
     }
@@ -87,7 +87,7 @@ impl SourceFile {
     pub fn open_below_or_linked(
         destination: &Destination,
         path: &ModelPath,
-    ) -> Result<Option<Self>, StoreError> {
+    ) -> Result<Option<Self>, DiskError> {
         let Some(directory) = destination.parent(path, false)? else { return Ok(None) };
         match directory.read_link(path.file_name())? {
             Some(_) => Self::open_linked_in(&directory, path.file_name()),
@@ -96,10 +96,10 @@ impl SourceFile {
     }
 
     /// Opens `name` in `directory`. Follows no symlink. `None` if there is no file.
-    pub(crate) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, DiskError> {
         let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
         let path = directory.path().join(name);
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+        let stat = rustix::fs::fstat(&file).map_err(DiskError::at("reading its metadata", &path))?;
         Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), verified: None }))
     }
 
@@ -107,7 +107,7 @@ impl SourceFile {
     pub fn open_installed(
         destination: &Destination,
         installed: &Installed,
-    ) -> Result<Option<Self>, StoreError> {
+    ) -> Result<Option<Self>, DiskError> {
         let opened = Self::open_below(destination, &installed.path)?;
         let is_same = |file: &Self| installed.identity.is_none_or(|known| known == file.identity);
         let unchanged = opened.filter(|file| file.stamp == installed.stamp && is_same(file));
@@ -131,15 +131,15 @@ impl SourceFile {
     }
 
     /// Its size now.
-    pub fn current_size(&self) -> Result<u64, StoreError> {
+    pub fn current_size(&self) -> Result<u64, DiskError> {
         let stat =
-            rustix::fs::fstat(&self.file).map_err(StoreError::at("reading its metadata", &self.path))?;
+            rustix::fs::fstat(&self.file).map_err(DiskError::at("reading its metadata", &self.path))?;
         Ok(Stamp::of(&stat).size)
     }
 
     /// Makes the file and its name durable, for the target of a symlink, which other programs have written. A file
     /// system that is mounted read-only may refuse: it has nothing left to write.
-    pub fn make_durable(&self) -> Result<(), StoreError> {
+    pub fn make_durable(&self) -> Result<(), DiskError> {
         let is_read_only = || {
             let flags = rustix::fs::fstatvfs(&self.file).map(|stat| stat.f_flag);
             flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
@@ -147,34 +147,34 @@ impl SourceFile {
         let check_refusal = |error: Errno| match error {
             Errno::ROFS => Ok(()),
             Errno::INVAL | Errno::OPNOTSUPP if is_read_only() => Ok(()),
-            error => Err(StoreError::of_volume("syncing it", &self.path, error)),
+            error => Err(DiskError::of_volume("syncing it", &self.path, error)),
         };
         retry_on_intr(|| rustix::fs::fsync(&self.file)).or_else(check_refusal)?;
         // The directory that has the file itself: names above it may be symlinks.
-        let real = self.path.canonicalize_utf8().map_err(StoreError::at("resolving its path", &self.path))?;
+        let real = self.path.canonicalize_utf8().map_err(DiskError::at("resolving its path", &self.path))?;
         let directory = real.parent().unwrap_or(Utf8Path::new("/"));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::open(directory.as_std_path(), flags, Mode::empty())) {
             Ok(directory) => retry_on_intr(|| rustix::fs::fsync(&directory)).or_else(check_refusal),
             // A directory that may be searched but not read.
             Err(Errno::ACCESS) => retry_on_intr(|| rustix::fs::syncfs(&self.file)).or_else(check_refusal),
-            Err(error) => Err(StoreError::of("opening the directory", directory, error)),
+            Err(error) => Err(DiskError::of("opening the directory", directory, error)),
         }
     }
 
     /// Reads the bytes at `at` into `block`. Returns their number; 0 is the file's end.
-    pub fn read_at(&self, at: u64, block: &mut [u8]) -> Result<usize, StoreError> {
+    pub fn read_at(&self, at: u64, block: &mut [u8]) -> Result<usize, DiskError> {
         loop {
             match self.file.read_at(block, at) {
                 Ok(n) => return Ok(n),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::of("reading it", &self.path, error)),
+                Err(error) => return Err(DiskError::of("reading it", &self.path, error)),
             }
         }
     }
 
     /// Reads the bytes at `at` into `block`, until it is full or the file ends. Returns their number.
-    pub fn fill(&self, at: u64, block: &mut [u8]) -> Result<usize, StoreError> {
+    pub fn fill(&self, at: u64, block: &mut [u8]) -> Result<usize, DiskError> {
         let mut filled = 0;
         while filled < block.len() {
             match self.read_at(at + filled as u64, &mut block[filled..])? {
@@ -188,28 +188,28 @@ impl SourceFile {
     /// Verifies its digest by reading it. Before each block, `keep_going` says whether to go on.
     ///
     /// # Errors
-    /// [`StoreError::Mismatch`] if the digest differs.
-    pub fn verify(&self, expected: Sha256, mut keep_going: impl FnMut() -> bool) -> Result<(), StoreError> {
+    /// [`DiskError::Mismatch`] if the digest differs.
+    pub fn verify(&self, expected: Sha256, mut keep_going: impl FnMut() -> bool) -> Result<(), DiskError> {
         let mut read = HashedRead::new(self);
         while read.read(&mut keep_going)? {
             read.hash();
         }
         let (_, _, found) = read.finish();
         let path = self.path.clone();
-        if found == expected { Ok(()) } else { Err(StoreError::Mismatch { path, expected, found }) }
+        if found == expected { Ok(()) } else { Err(DiskError::Mismatch { path, expected, found }) }
     }
 
     /// Verifies that it is the file of `list`: by its digest if that is its only piece, else by its pieces, on several
     /// threads. Reads nothing if this run has verified it already.
     ///
     /// # Errors
-    /// [`StoreError::Mismatch`] if the digest differs, [`StoreError::WrongPieces`] if pieces do.
+    /// [`DiskError::Mismatch`] if the digest differs, [`DiskError::WrongPieces`] if pieces do.
     pub(crate) fn verify_pieces(
         &self,
         list: &PieceList,
         threads: usize,
         keep_going: &mut dyn FnMut() -> bool,
-    ) -> Result<VerifiedBy, StoreError> {
+    ) -> Result<VerifiedBy, DiskError> {
         if let Some((sha256, by)) = self.verified
             && sha256 == list.file()
         {
@@ -222,7 +222,7 @@ impl SourceFile {
         if wrong.is_empty() {
             return Ok(VerifiedBy::Pieces);
         }
-        Err(StoreError::WrongPieces { path: self.path.clone(), ranges: wrong })
+        Err(DiskError::WrongPieces { path: self.path.clone(), ranges: wrong })
     }
 
     /// The ranges in which it differs from `list`, joined. A file of which no sample is right is another one, and not
@@ -231,8 +231,8 @@ impl SourceFile {
         &self,
         list: &PieceList,
         threads: usize,
-        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
-    ) -> Result<Vec<ByteRange>, StoreError> {
+        keep_going: &mut dyn FnMut() -> Result<bool, DiskError>,
+    ) -> Result<Vec<ByteRange>, DiskError> {
         let (samples, rest) = samples((0..list.pieces().len()).collect());
         let sampled = samples.iter().map(|piece| list.pieces()[*piece].range.len()).sum::<u64>();
         let how = (threads, Unreadable::Fails);
@@ -250,8 +250,8 @@ impl SourceFile {
         pieces: &[usize],
         list: &PieceList,
         (threads, unreadable): (usize, Unreadable),
-        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
-    ) -> Result<RangeSet, StoreError> {
+        keep_going: &mut dyn FnMut() -> Result<bool, DiskError>,
+    ) -> Result<RangeSet, DiskError> {
         let (pairs, wrong) = (Mutex::new(pieces.chunks(2)), Mutex::new(RangeSet::new()));
         let threads = threads.min(pieces.len().div_ceil(2));
         share(threads, keep_going, |keep_going| {
@@ -266,8 +266,8 @@ impl SourceFile {
         (list, unreadable): (&PieceList, Unreadable),
         pairs: &Mutex<std::slice::Chunks<'_, usize>>,
         wrong: &Mutex<RangeSet>,
-        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+        keep_going: &mut dyn FnMut() -> Result<bool, DiskError>,
+    ) -> Result<(), DiskError> {
         let mut blocks = [Vec::new(), Vec::new()];
         let next = || pairs.lock().unwrap_or_else(PoisonError::into_inner).next();
         while let Some(pair) = next() {
@@ -276,7 +276,7 @@ impl SourceFile {
             let [mut a, mut b] = [Hasher::new(), Hasher::new()];
             while left.iter().any(|left| !left.is_empty()) {
                 if !keep_going()? {
-                    return Err(StoreError::Interrupted { path: self.path.clone() });
+                    return Err(DiskError::Interrupted { path: self.path.clone() });
                 }
                 for (left, block) in left.iter_mut().zip(&mut blocks) {
                     block.resize(left.len().min(BLOCK as u64) as usize, 0);
@@ -286,7 +286,7 @@ impl SourceFile {
                         (*left, *block) = (none, Vec::new());
                         continue;
                     }
-                    read.map_err(StoreError::at("reading it", &self.path))?;
+                    read.map_err(DiskError::at("reading it", &self.path))?;
                     *left = ByteRange::new(left.start + block.len() as u64, left.end);
                 }
                 Hasher::update_two([&mut a, &mut b], [&blocks[0], &blocks[1]]);
@@ -323,10 +323,10 @@ impl<S: Borrow<SourceFile>> HashedRead<S> {
     }
 
     /// Reads the next block, unless `keep_going` says no. Returns false at the file's end.
-    pub fn read(&mut self, keep_going: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
+    pub fn read(&mut self, keep_going: &mut impl FnMut() -> bool) -> Result<bool, DiskError> {
         let source = self.source.borrow();
         if !keep_going() {
-            return Err(StoreError::Interrupted { path: source.path.clone() });
+            return Err(DiskError::Interrupted { path: source.path.clone() });
         }
         self.filled = source.read_at(self.at, &mut self.block)?;
         self.at += self.filled as u64;

@@ -21,7 +21,7 @@ use camino::Utf8Path;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_disk::{Acquire, Destination, DestinationLock, Directory, Found, SourceFile, StoreError};
+use provision_disk::{Acquire, Destination, DestinationLock, Directory, DiskError, Found, SourceFile};
 
 /// A cache directory, held open.
 #[derive(Debug, Clone)]
@@ -57,12 +57,12 @@ pub struct Bounds {
 
 impl Cache {
     /// Opens the cache at `path`, and creates it if it does not exist.
-    pub fn open(path: &Utf8Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Utf8Path) -> Result<Self, DiskError> {
         Destination::create(path).map(|place| Self { place: Arc::new(place) })
     }
 
     /// Opens the cache at `path`; `None` if it does not exist.
-    pub fn open_existing(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+    pub fn open_existing(path: &Utf8Path) -> Result<Option<Self>, DiskError> {
         Ok(Destination::open(path)?.map(|place| Self { place: Arc::new(place) }))
     }
 
@@ -77,12 +77,12 @@ impl Cache {
     }
 
     /// The object with a model's bytes, not verified; `None` if no object has its length.
-    pub fn find(&self, model: &Model) -> Result<Option<SourceFile>, StoreError> {
+    pub fn find(&self, model: &Model) -> Result<Option<SourceFile>, DiskError> {
         self.find_object(&model.sha256, model.size)
     }
 
     /// The object with this digest, not verified; `None` if no object has this length in bytes.
-    pub fn find_object(&self, sha256: &Sha256, size: u64) -> Result<Option<SourceFile>, StoreError> {
+    pub fn find_object(&self, sha256: &Sha256, size: u64) -> Result<Option<SourceFile>, DiskError> {
         let path = path_of(sha256);
         match self.place.find(&path)? {
             Found::File(stamp) if stamp.size == size => SourceFile::open_below(&self.place, &path),
@@ -91,7 +91,7 @@ impl Cache {
     }
 
     /// Records the use of an object.
-    pub fn touch(&self, sha256: &Sha256) -> Result<(), StoreError> {
+    pub fn touch(&self, sha256: &Sha256) -> Result<(), DiskError> {
         let path = path_of(sha256);
         match self.place.parent(&path, false)? {
             Some(directory) => directory.touch(path.file_name()),
@@ -101,7 +101,7 @@ impl Cache {
 
     /// Removes an object with wrong bytes, unless a run holds the lock: that run may have replaced the object, or will.
     /// Open readers keep the removed file.
-    pub fn discard(&self, wrong: &SourceFile, sha256: &Sha256) -> Result<(), StoreError> {
+    pub fn discard(&self, wrong: &SourceFile, sha256: &Sha256) -> Result<(), DiskError> {
         let path = path_of(sha256);
         let Acquire::Acquired(_lock) = DestinationLock::try_acquire(&self.place)? else { return Ok(()) };
         match (SourceFile::open_below(&self.place, &path)?, self.place.parent(&path, false)?) {
@@ -113,7 +113,7 @@ impl Cache {
     }
 
     /// All entries, the least recently used first.
-    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+    pub fn entries(&self) -> Result<Vec<Entry>, DiskError> {
         let mut entries = Vec::new();
         for first in 0..=u8::MAX {
             let any = Sha256::from_bytes(std::array::from_fn(|at| if at == 0 { first } else { 0 }));
@@ -126,7 +126,7 @@ impl Cache {
     }
 
     /// The entries that exceed `bounds`.
-    pub fn excess(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
+    pub fn excess(&self, bounds: Bounds) -> Result<Vec<Entry>, DiskError> {
         Ok(Self::excess_of(self.entries()?, bounds))
     }
 
@@ -145,7 +145,7 @@ impl Cache {
     }
 
     /// Removes the entries that exceed `bounds`, and returns them. The caller holds the cache's lock.
-    pub fn prune(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
+    pub fn prune(&self, bounds: Bounds) -> Result<Vec<Entry>, DiskError> {
         let excess = self.excess(bounds)?;
         self.remove(&excess)?;
         Ok(excess)
@@ -158,7 +158,7 @@ impl Cache {
         object: &Model,
         most: u64,
         keep: &HashSet<Sha256>,
-    ) -> Result<Option<Vec<Entry>>, StoreError> {
+    ) -> Result<Option<Vec<Entry>>, DiskError> {
         let mut others = self.entries()?;
         others.retain(|entry| entry.sha256 != object.sha256);
         let (kept, others): (Vec<_>, Vec<_>) =
@@ -169,7 +169,7 @@ impl Cache {
     }
 
     /// Removes these entries. The caller holds the cache's lock.
-    pub fn remove(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    pub fn remove(&self, entries: &[Entry]) -> Result<(), DiskError> {
         for entry in entries {
             if let Some(directory) = self.place.parent(&path_of(&entry.sha256), false)? {
                 entry.names.iter().try_for_each(|name| directory.remove(name).map(drop))?;
@@ -186,7 +186,7 @@ fn path_of(sha256: &Sha256) -> ModelPath {
     path.parse().unwrap_or_else(|_| unreachable!("hex digits are portable"))
 }
 
-fn read(directory: &Directory, entries: &mut Vec<Entry>) -> Result<(), StoreError> {
+fn read(directory: &Directory, entries: &mut Vec<Entry>) -> Result<(), DiskError> {
     let mut names = directory.names()?;
     names.sort();
     for name in &names {

@@ -71,7 +71,7 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     let opened = match Opened::open(&job, started).await {
         Ok(ControlFlow::Continue(opened)) => opened,
         Ok(ControlFlow::Break(report)) => return Ok(report),
-        Err(FetchError::Store(why)) if why.forbids_writing() => {
+        Err(FetchError::Disk(why)) if why.forbids_writing() => {
             return block_in_place(|| dry_run::without_writing(&job, started, why));
         }
         Err(error) => return Err(error),

@@ -12,7 +12,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{PieceList, VerifiedBy};
-use provision_disk::{Destination, FileId, Found, HashedRead, SourceFile, Stamp, StoreError};
+use provision_disk::{Destination, DiskError, FileId, Found, HashedRead, SourceFile, Stamp};
 
 /// A symlink that leads to no file.
 const SYMLINK: &str = "a symlink";
@@ -54,7 +54,7 @@ pub enum FileState {
     /// It is not a regular file; the text says what it is, such as "a symlink".
     NotAFile(&'static str),
     /// It cannot be read.
-    Unreadable(StoreError),
+    Unreadable(DiskError),
 }
 
 /// The identity of a file that was hashed.
@@ -126,11 +126,7 @@ pub fn hash(
 ///
 /// # Errors
 /// A marker of this directory goes on vouching for a wrong file.
-pub fn distrust(
-    destination: &Destination,
-    models: &[&Model],
-    states: &[FileState],
-) -> Result<(), StoreError> {
+pub fn distrust(destination: &Destination, models: &[&Model], states: &[FileState]) -> Result<(), DiskError> {
     let mut vouched = Vec::new();
     for (model, state) in models.iter().zip(states) {
         let (FileState::WrongDigest { identity, .. } | FileState::WrongPieces { identity, .. }) = state
@@ -164,7 +160,7 @@ impl Inspection<'_> {
         &self,
         targets: &[HashTarget<'_>],
         go_on: &(dyn Fn() -> bool + Sync),
-        on_right: &(dyn Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError> + Sync),
+        on_right: &(dyn Fn(&HashTarget<'_>, &SourceFile) -> Result<(), DiskError> + Sync),
     ) -> Vec<FileState> {
         piecewise::compare(self, targets, piecewise::Hooks { go_on, on_right })
     }
@@ -220,7 +216,7 @@ pub(crate) fn read(
 pub(crate) fn compare(
     target: &HashTarget<'_>,
     reading: HashedRead<SourceFile>,
-    on_right: impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError>,
+    on_right: impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), DiskError>,
 ) -> FileState {
     let model = target.model;
     match reading.finish() {

@@ -23,7 +23,7 @@ use crate::piece_lists::kept;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::{KEPT_LISTS, ModelPath};
-use provision_disk::{Acquire, Destination, PartLeftover, SearchedDirectories, StoreError, part_leftovers};
+use provision_disk::{Acquire, Destination, DiskError, PartLeftover, SearchedDirectories, part_leftovers};
 
 /// The parts of the name of a kept lock: `.provision.0123456789abcdef.lock`.
 const KEPT_START: &str = ".provision.";
@@ -117,14 +117,14 @@ pub struct Leftovers {
     /// The unlisted files that lie outside of the destination, which stay.
     pub elsewhere: Vec<Utf8PathBuf>,
     /// A failure for each directory that could not be searched.
-    pub unread: Vec<StoreError>,
+    pub unread: Vec<DiskError>,
 }
 
 /// Searches a destination.
 ///
 /// # Errors
 /// The destination cannot be listed.
-pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, StoreError> {
+pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, DiskError> {
     let root = destination.root();
     let markers = Marker::all(destination)?;
     let models = || scope.locks.iter().flat_map(Lockfile::models);
@@ -246,7 +246,7 @@ fn is_kept_lock(name: &str) -> bool {
 ///
 /// # Errors
 /// A lock file cannot be read or written.
-pub fn lock(destination: &Destination, scope: &Scope<'_>) -> Result<Acquire<Locks>, StoreError> {
+pub fn lock(destination: &Destination, scope: &Scope<'_>) -> Result<Acquire<Locks>, DiskError> {
     let markers = Marker::all(destination)?;
     let models = scope.locks.iter().flat_map(Lockfile::models).map(|model| &model.path);
     let paths: Vec<_> = models.chain(markers.iter().flat_map(|(_, marker)| marker.all_paths())).collect();
@@ -265,7 +265,7 @@ pub fn remove(
     destination: &Destination,
     scope: &Scope<'_>,
     wanted: &[Leftover],
-) -> Result<Vec<Leftover>, StoreError> {
+) -> Result<Vec<Leftover>, DiskError> {
     let mut found = find(destination, scope)?.found;
     found.retain(|leftover| {
         wanted.iter().any(|wanted| wanted.path == leftover.path && wanted.kind == leftover.kind)

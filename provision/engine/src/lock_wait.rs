@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use provision_core::event::{Event, Observer};
 use provision_core::model_path::ModelPath;
-use provision_disk::{Acquire, Destination, DestinationLock, LockAttempt, StoreError};
+use provision_disk::{Acquire, Destination, DestinationLock, DiskError, LockAttempt};
 
 /// The pause between two attempts, in milliseconds. A lock holder works for seconds or minutes. Two runs that link each
 /// other's directories try at different times.
@@ -61,7 +61,7 @@ pub async fn lock(
     wait: Duration,
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
-) -> Result<LockWait, StoreError> {
+) -> Result<LockWait, DiskError> {
     let mut attempts = Attempts::default();
     until_acquired(wait, observer, interrupted, || attempts.try_once(destination, paths)).await
 }
@@ -78,13 +78,13 @@ pub async fn lock_linked(
     wait: Duration,
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
-) -> Result<LockWait<Vec<DestinationLock>>, StoreError> {
+) -> Result<LockWait<Vec<DestinationLock>>, DiskError> {
     let mut attempts = Attempts::default();
     until_acquired(wait, observer, interrupted, || attempts.try_linked(destination, main, &[path])).await
 }
 
 /// The result of one attempt, and if the lease of the lock that is held is watched.
-type Attempt<T> = Result<(Acquire<T>, bool), StoreError>;
+type Attempt<T> = Result<(Acquire<T>, bool), DiskError>;
 
 /// Repeats `once` until it acquires, or the wait is over.
 async fn until_acquired<T>(
@@ -92,7 +92,7 @@ async fn until_acquired<T>(
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
     mut once: impl FnMut() -> Attempt<T>,
-) -> Result<LockWait<T>, StoreError> {
+) -> Result<LockWait<T>, DiskError> {
     let started = Instant::now();
     let mut announced = false;
     loop {
@@ -125,7 +125,7 @@ async fn until_acquired<T>(
 ///
 /// # Errors
 /// A lock file cannot be read or written.
-pub fn try_lock(destination: &Destination, paths: &[&ModelPath]) -> Result<Acquire<Locks>, StoreError> {
+pub fn try_lock(destination: &Destination, paths: &[&ModelPath]) -> Result<Acquire<Locks>, DiskError> {
     Attempts::default().try_once(destination, Some(paths)).map(|(acquired, _)| acquired)
 }
 

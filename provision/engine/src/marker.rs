@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
-use provision_disk::{ChangeTime, Destination, Found, Installed, Stamp, StoreError};
+use provision_disk::{ChangeTime, Destination, DiskError, Found, Installed, Stamp};
 
 const VERSION: u32 = 1;
 /// The file that records the verified files of a set that is not complete, in the marker's format.
@@ -165,13 +165,13 @@ impl Marker {
     }
 
     /// Removes the marker, durably. Call it before a file that the marker lists is replaced.
-    pub fn remove(destination: &Destination, name: &str) -> Result<(), StoreError> {
+    pub fn remove(destination: &Destination, name: &str) -> Result<(), DiskError> {
         let root = destination.root();
         if root.remove(name)? | root.remove(PARTIAL)? { root.sync() } else { Ok(()) }
     }
 
     /// Removes, durably, every marker that lists one of `paths`, of whatever lock it is.
-    pub fn remove_those_of(destination: &Destination, paths: &[&ModelPath]) -> Result<(), StoreError> {
+    pub fn remove_those_of(destination: &Destination, paths: &[&ModelPath]) -> Result<(), DiskError> {
         let root = destination.root();
         let mut removed = false;
         for name in root.names()? {
@@ -192,14 +192,14 @@ impl Marker {
     /// of all are kept.
     ///
     /// # Errors
-    /// [`StoreError::Moved`] if a file is not where it was installed: no marker is written.
+    /// [`DiskError::Moved`] if a file is not where it was installed: no marker is written.
     pub fn write(
         &self,
         destination: &Destination,
         lock: &Lockfile,
         installed: &[Installed],
         has_lists: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         let files = self.files_of(destination, lock, installed);
         destination.verify_in_place(&files)?;
         let text = (has_lists && files.len() == lock.models().len()).then(|| lock.text_digest());
@@ -214,7 +214,7 @@ impl Marker {
         destination: &Destination,
         lock: &Lockfile,
         installed: &[Installed],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         let mut files = self.files_of(destination, lock, installed);
         files.retain(|file| destination.is_in_place(file).unwrap_or(false));
         write_as((PARTIAL, None), destination, lock, files, self.former_of(destination, lock))
@@ -284,7 +284,7 @@ impl Marker {
     }
 
     /// The markers in the destination's root, and the record of an incomplete run, by name.
-    pub fn all(destination: &Destination) -> Result<Vec<(String, Self)>, StoreError> {
+    pub fn all(destination: &Destination) -> Result<Vec<(String, Self)>, DiskError> {
         let root = destination.root();
         let mut markers = Vec::new();
         for name in root.names()? {
@@ -322,7 +322,7 @@ fn write_as(
     lock: &Lockfile,
     files: Vec<Installed>,
     former: Vec<Entry>,
-) -> Result<(), StoreError> {
+) -> Result<(), DiskError> {
     let files: Vec<Entry> = files.into_iter().map(|file| Entry::of(destination, file)).collect();
     let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files, former };
     let mut bytes = serde_json::to_vec(&text).unwrap_or_default();

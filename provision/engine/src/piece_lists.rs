@@ -26,7 +26,7 @@ use provision_core::model_path::ModelPath;
 use provision_core::piece_list::{MAGIC, MAX_LIST, PieceList, PieceListError};
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
-use provision_disk::{Destination, PartNames, PartOptions, SourceFile, StoreError};
+use provision_disk::{Destination, DiskError, PartNames, PartOptions, SourceFile};
 use provision_http::HttpClient;
 
 use downloader::ListDownloader;
@@ -71,7 +71,7 @@ pub enum ListError {
     Missing,
     /// It cannot be read.
     #[error(transparent)]
-    Unreadable(StoreError),
+    Unreadable(DiskError),
     /// It has another digest than the lock's.
     #[error("the file has SHA-256 {0}, so it is not the lock's list")]
     OtherBytes(Sha256),
@@ -246,7 +246,7 @@ impl PieceLists {
     ///
     /// # Errors
     /// A list cannot be removed.
-    pub(crate) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
+    pub(crate) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), DiskError> {
         self.kept.as_ref().map_or(Ok(()), |kept| kept.prune(needed))
     }
 
@@ -310,14 +310,14 @@ fn named(name: &Sha256, bytes: &[u8]) -> Option<PieceList> {
 }
 
 /// A file of at most `most` bytes; of a longer one, one byte more. `None` if there is none.
-fn read(path: &Utf8Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
+fn read(path: &Utf8Path, most: u64) -> Result<Option<Vec<u8>>, DiskError> {
     let Some(file) = SourceFile::open(path)? else { return Ok(None) };
     read_start(&file, most + 1).map(Some)
 }
 
 /// A file that may be a list, by its length and its first bytes. A store has models under such names as well, and they
 /// are not read.
-fn read_list(path: &Utf8Path) -> Result<Option<Vec<u8>>, StoreError> {
+fn read_list(path: &Utf8Path) -> Result<Option<Vec<u8>>, DiskError> {
     let Some(file) = SourceFile::open(path)?.filter(|file| file.stamp().size <= MAX_LIST) else {
         return Ok(None);
     };
@@ -326,7 +326,7 @@ fn read_list(path: &Utf8Path) -> Result<Option<Vec<u8>>, StoreError> {
 }
 
 /// The first `most` bytes of a file, or all if it has fewer.
-fn read_start(file: &SourceFile, most: u64) -> Result<Vec<u8>, StoreError> {
+fn read_start(file: &SourceFile, most: u64) -> Result<Vec<u8>, DiskError> {
     let mut bytes = vec![0; file.stamp().size.min(most) as usize];
     let filled = file.fill(0, &mut bytes)?;
     bytes.truncate(filled);

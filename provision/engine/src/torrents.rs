@@ -9,7 +9,7 @@ use crate::work_queue;
 use provision_core::event::Silent;
 use provision_core::lockfile::Model;
 use provision_core::torrent::{Piece, PieceHasher, piece_length};
-use provision_disk::{Destination, SourceFile, StoreError};
+use provision_disk::{Destination, DiskError, SourceFile};
 
 /// The pieces of models' files.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct PieceHashes {
     /// The pieces of each file; empty if the file is not right.
     pub files: Vec<Vec<Piece>>,
     /// The pieces of all files in a row, if they were wanted and every file is right.
-    pub set: Option<Result<Vec<Piece>, StoreError>>,
+    pub set: Option<Result<Vec<Piece>, DiskError>>,
 }
 
 /// Reads the files of `models` on `threads` threads, the largest first. A symlink counts as the file that it leads to.
@@ -107,7 +107,7 @@ impl Set {
         targets: &[(HashTarget<'_>, Option<PieceHasher>)],
         read: &[Read],
         threads: usize,
-    ) -> Result<Vec<Piece>, StoreError> {
+    ) -> Result<Vec<Piece>, DiskError> {
         let mut pieces = vec![None; self.total.div_ceil(self.length) as usize];
         for (start, read) in self.starts.iter().zip(read) {
             let first = start.div_ceil(self.length) as usize;
@@ -135,7 +135,7 @@ impl Set {
         targets: &[(HashTarget<'_>, Option<PieceHasher>)],
         read: &[Read],
         from: u64,
-    ) -> Result<Piece, StoreError> {
+    ) -> Result<Piece, DiskError> {
         let to = (from + self.length).min(self.total);
         let mut hasher = PieceHasher::new(self.length, 0);
         // The first file that ends behind `from`.
@@ -160,8 +160,8 @@ fn read_again(
     known: &HashResult,
     range: std::ops::Range<u64>,
     hasher: &mut PieceHasher,
-) -> Result<(), StoreError> {
-    let changed = || StoreError::Moved { path: destination.path_of(&target.model.path) };
+) -> Result<(), DiskError> {
+    let changed = || DiskError::Moved { path: destination.path_of(&target.model.path) };
     let is_same = |file: &SourceFile| file.stamp() == known.stamp && file.identity() == known.identity;
     let file = match inspect::open(destination, target) {
         Ok(file) if is_same(&file) => file,

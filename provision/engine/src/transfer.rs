@@ -44,7 +44,7 @@ use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
 use provision_core::schedule::{HostId, Limits, Schedule};
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError, processors};
+use provision_disk::{Destination, DiskError, Installed, PartFile, PartNames, processors};
 use provision_http::HttpClient;
 
 use buffers::Buffers;
@@ -138,7 +138,7 @@ impl Download {
 }
 
 /// A step after the install of a file. It receives the installed file and returns the file of the run. Blocks.
-pub struct AfterInstall(pub Box<dyn Fn(Installed) -> Result<Installed, StoreError> + Send + Sync>);
+pub struct AfterInstall(pub Box<dyn Fn(Installed) -> Result<Installed, DiskError> + Send + Sync>);
 
 impl std::fmt::Debug for AfterInstall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

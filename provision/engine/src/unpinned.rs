@@ -35,7 +35,7 @@ use provision_core::event::{Event, Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, DestinationLock, PartFile, PartNames, PartOptions, StoreError};
+use provision_disk::{Destination, DestinationLock, DiskError, PartFile, PartNames, PartOptions};
 use provision_http::sniff;
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, Remedy, RequestError, ResponseError,
@@ -56,7 +56,7 @@ impl UnpinnedParts {
     /// that it declares.
     ///
     /// # Errors
-    /// [`UnpinnedError::CacheFull`] and [`StoreError::NotEnoughSpace`] if there is no room for the file.
+    /// [`UnpinnedError::CacheFull`] and [`DiskError::NotEnoughSpace`] if there is no room for the file.
     pub async fn start(self: &Arc<Self>, file: UnpinnedFile) -> Result<UnpinnedDownload, UnpinnedError> {
         let (destination, linked) = self.destination_of(&file.path).await?;
         let size = match file.size {
@@ -98,7 +98,7 @@ impl UnpinnedParts {
         let freed: u64 = excess.iter().filter(|entry| entry.links == 0).map(|entry| entry.bytes).sum();
         if needed > free.saturating_add(freed) {
             let option = self.place.option();
-            return Err(StoreError::NotEnoughSpace { path, needed, free, option }.into());
+            return Err(DiskError::NotEnoughSpace { path, needed, free, option }.into());
         }
         download.evicts_first = needed > free;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
@@ -259,7 +259,7 @@ impl UnpinnedDownload {
     }
 
     /// Drops the bytes and switches to another version with this validator.
-    fn switch_version(&mut self, etag: Option<String>, reason: &RequestError) -> Result<(), StoreError> {
+    fn switch_version(&mut self, etag: Option<String>, reason: &RequestError) -> Result<(), DiskError> {
         let bytes = self.part.held();
         self.part.remove()?;
         self.report_dropped(bytes, reason);
@@ -357,7 +357,7 @@ impl UnpinnedDownload {
         Ok(())
     }
 
-    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
         for missing in self.part.missing_of(ByteRange::new(at, at + bytes.len() as u64)) {
             let bytes = &bytes[(missing.start - at) as usize..(missing.end - at) as usize];
             self.part.write(missing.start, bytes)?;
@@ -380,7 +380,7 @@ impl UnpinnedDownload {
     }
 
     /// Goes on with the length that the host declares now.
-    fn learn_size(&mut self, size: u64) -> Result<(), StoreError> {
+    fn learn_size(&mut self, size: u64) -> Result<(), DiskError> {
         self.part.remove()?;
         self.length = Length::Known(size);
         self.model = self.parts.place.model(self.file.placeholder(size));
@@ -430,7 +430,7 @@ fn open_part(
     model: &Model,
     is_resumable: bool,
     makes_list: bool,
-) -> Result<Arc<PartFile>, StoreError> {
+) -> Result<Arc<PartFile>, DiskError> {
     let options = PartOptions { makes_list, ..(&PartNames::Shared).into() };
     let part = PartFile::open(destination, model, options, || true)?;
     if !is_resumable && part.held() > 0 {

@@ -17,7 +17,7 @@ use camino::Utf8Path;
 use tokio::sync::watch;
 
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, SourceFile, StoreError};
+use provision_disk::{Destination, DiskError, SourceFile};
 
 /// The bytes that a thread reads before it takes the next ones. A large file is thus read by all threads.
 const PIECE: u64 = 64 << 20;
@@ -38,7 +38,7 @@ pub struct Warmed {
     /// The bytes that may be read: three quarters of the free memory. The rest is for the program that starts next.
     pub budget: u64,
     /// The files that could not be read, with the cause.
-    pub failed: Vec<StoreError>,
+    pub failed: Vec<DiskError>,
     /// The time that it took.
     pub elapsed: Duration,
     /// It was stopped before its end.
@@ -122,9 +122,9 @@ fn read_piece(
     block: &mut [u8],
     read: &AtomicU64,
     go_on: impl Fn() -> bool,
-) -> Result<(), StoreError> {
+) -> Result<(), DiskError> {
     let path = &piece.model.path;
-    let missing = || StoreError::Missing { path: destination.path_of(path) };
+    let missing = || DiskError::Missing { path: destination.path_of(path) };
     let file = SourceFile::open_below_or_linked(destination, path)?.ok_or_else(missing)?;
     let mut at = piece.start;
     while at < piece.end && go_on() {

@@ -19,7 +19,7 @@ use provision_core::lockfile::Selection;
 use provision_core::model_path::KEPT_LISTS;
 use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
-use provision_disk::{Destination, FollowLinks, StoreError, processors};
+use provision_disk::{Destination, DiskError, FollowLinks, processors};
 use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Verify};
 use provision_engine::transfer::TransferConfig;
 use sources::GIVE_UP_AT_START;
@@ -142,7 +142,7 @@ impl LocksAndDestination {
     }
 
     /// Opens the destination; `None` if it does not exist.
-    pub fn open(&self) -> Result<Option<Destination>, StoreError> {
+    pub fn open(&self) -> Result<Option<Destination>, DiskError> {
         let opened = Destination::open(&self.dest())?;
         let folders = self.at.installation().folders.clone();
         Ok(opened.map(|destination| destination.with_links(self.links()).with_folders(folders)))

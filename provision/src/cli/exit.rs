@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use provision_core::lockfile::{JoinError, LockfileError};
-use provision_disk::StoreError;
+use provision_disk::DiskError;
 use provision_engine::fetch::FetchError;
 use provision_engine::transfer::FileError;
 
@@ -88,8 +88,8 @@ impl From<JoinError> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
         Self::new(Code::Disk, error.reason())
     }
 }
@@ -97,7 +97,7 @@ impl From<StoreError> for Failure {
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         match error {
-            FetchError::Store(error) => error.into(),
+            FetchError::Disk(error) => error.into(),
             FetchError::Unwritable { .. } => Self::new(Code::Disk, error),
             FetchError::Busy { .. } => Self::new(Code::Busy, error),
             FetchError::Offline { .. } => Self::new(Code::Network, error),
@@ -111,7 +111,7 @@ impl From<FetchError> for Failure {
 pub fn code_of<'a>(failures: impl IntoIterator<Item = &'a FileError>) -> Code {
     let rank = |error: &FileError| match error {
         FileError { store: None, .. } if error.is_integrity() => (3, Code::Integrity),
-        FileError { store: Some(StoreError::MistakenList { .. }), .. } => (3, Code::Integrity),
+        FileError { store: Some(DiskError::MistakenList { .. }), .. } => (3, Code::Integrity),
         FileError { store: None, .. } if error.is_refusal() => (2, Code::Refused),
         FileError { store: Some(_), .. } => (1, Code::Disk),
         // This process lacks descriptors, as when a file cannot be opened.

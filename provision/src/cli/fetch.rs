@@ -16,7 +16,7 @@ use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::shortened_list::shortened_list;
 use provision_core::terminal_text::TerminalText;
-use provision_disk::{StoreError, processors};
+use provision_disk::{DiskError, processors};
 use provision_engine::fetch::{self, FetchError, FileReport, Job, Local, Report, Verify};
 use provision_engine::piece_lists::ListPlaces;
 use provision_http::{ClientConfig, HttpClient};
@@ -420,7 +420,7 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         units::bytes(report.free)
     ));
     if needed > report.free {
-        let error = StoreError::NotEnoughSpace { path: place, needed, free: report.free, option: "--dest" };
+        let error = DiskError::NotEnoughSpace { path: place, needed, free: report.free, option: "--dest" };
         return Err(error.into());
     }
     let failures: Vec<_> = report.files.iter().filter_map(|file| file.result.as_ref().err()).collect();

@@ -13,7 +13,7 @@ use super::lease::{self, HEARTBEAT_INTERVAL, Heartbeat, LEASE_TIMEOUT, LockLease
 use super::network_fs::{SCOPE, Volume};
 use crate::destination::Destination;
 use crate::directory::Directory;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::FileId;
 
 /// The most that the time between two observations counts. The volume may have been unreachable in between.
@@ -67,7 +67,7 @@ impl LockAttempt {
     pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
     /// Tries to acquire the lock, without waiting.
-    pub fn try_acquire(&mut self, destination: &Destination) -> Result<Acquire, StoreError> {
+    pub fn try_acquire(&mut self, destination: &Destination) -> Result<Acquire, DiskError> {
         self.try_acquire_at(destination, &Volume::of(destination.root().handle()), Instant::now())
     }
 
@@ -85,7 +85,7 @@ impl LockAttempt {
         destination: &Destination,
         volume: &Volume,
         now: Instant,
-    ) -> Result<Acquire, StoreError> {
+    ) -> Result<Acquire, DiskError> {
         /// The number of times that the file may lose its name during one attempt.
         const TRIES: u32 = 20;
         let mut stale = None;
@@ -108,10 +108,10 @@ impl LockAttempt {
         destination: &Destination,
         volume: &Volume,
         now: Instant,
-    ) -> Result<Option<Acquire>, StoreError> {
+    ) -> Result<Option<Acquire>, DiskError> {
         let directory = destination.root().clone();
         let path = directory.path().join(NAME);
-        let unreadable = |error| StoreError::of("reading it", &path, error);
+        let unreadable = |error| DiskError::of("reading it", &path, error);
         // In containers many processes have the same small number; the host's name tells them apart.
         let holder = format!(
             "held by process {} on {}\n{SCOPE}{}\n",
@@ -119,10 +119,9 @@ impl LockAttempt {
             rustix::system::uname().nodename().to_string_lossy(),
             volume.scope
         );
-        let write_holder = |file: &File| {
-            file.write_all_at(holder.as_bytes(), 0).map_err(StoreError::at("writing it", &path))
-        };
-        let failed = |error| StoreError::of("opening it", &path, error);
+        let write_holder =
+            |file: &File| file.write_all_at(holder.as_bytes(), 0).map_err(DiskError::at("writing it", &path));
+        let failed = |error| DiskError::of("opening it", &path, error);
         // The server decides which run creates it.
         let (file, is_new) = match lease::open(&directory, OFlags::CREATE | OFlags::EXCL).map_err(failed)? {
             Some(file) => (file, true),
@@ -155,7 +154,7 @@ impl LockAttempt {
                 let lock = DestinationLock { file, directory, exclusive: false, heartbeat: None };
                 return Ok(Some(Acquire::Acquired(lock)));
             }
-            Err(error) => return Err(StoreError::of("locking it", &path, error)),
+            Err(error) => return Err(DiskError::of("locking it", &path, error)),
         }
         if !is_named(&file, &directory).map_err(unreadable)? {
             return Ok(None);
@@ -229,7 +228,7 @@ pub(super) fn described(path: &Utf8Path, text: &str, doubt: &str) -> String {
 impl DestinationLock {
     /// Tries to acquire the lock. Does not wait for a holder, but waits some seconds while a lease on another machine
     /// may expire.
-    pub fn try_acquire(destination: &Destination) -> Result<Acquire, StoreError> {
+    pub fn try_acquire(destination: &Destination) -> Result<Acquire, DiskError> {
         let mut attempt = LockAttempt::default();
         loop {
             let result = attempt.try_acquire(destination)?;
@@ -259,6 +258,6 @@ impl Drop for DestinationLock {
     }
 }
 
-fn is_stale(error: &StoreError) -> bool {
-    matches!(error, StoreError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::STALE))
+fn is_stale(error: &DiskError) -> bool {
+    matches!(error, DiskError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::STALE))
 }

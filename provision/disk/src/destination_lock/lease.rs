@@ -19,7 +19,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::directory::Directory;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::FileId;
 
 /// The name of the lock file.
@@ -133,9 +133,9 @@ pub(super) fn open(directory: &Directory, more: OFlags) -> Result<Option<File>, 
 
 /// Opens the lock file that is there, also one of another user. Returns `None` if there is none. Removes anything but a
 /// regular file: a run never makes such a lock.
-pub(super) fn open_existing(directory: &Directory) -> Result<Option<File>, StoreError> {
+pub(super) fn open_existing(directory: &Directory) -> Result<Option<File>, DiskError> {
     let path = directory.path().join(NAME);
-    let failed = |error| StoreError::of("opening it", &path, error);
+    let failed = |error| DiskError::of("opening it", &path, error);
     let opened = match open(directory, OFlags::empty()) {
         // Enough to lock it. Only its creator writes it.
         Err(Errno::ACCESS) => return Ok(directory.open_file(NAME)?.map(|(file, _)| file)),

@@ -8,7 +8,7 @@ use super::flock::{Acquire, DestinationLock, LockAttempt};
 use super::lease::{self, HEARTBEAT_INTERVAL, LEASE_TIMEOUT, NAME};
 use super::network_fs::{SCOPE, Volume};
 use crate::destination::Destination;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::testing::{Fixture, model};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -123,9 +123,9 @@ fn fault_80_a_holder_that_lost_its_lease_writes_no_more() {
         verified.install().map(drop),
     ];
     for (at, refused) in refused.into_iter().enumerate() {
-        assert!(matches!(refused, Err(StoreError::TakenOver { .. })), "{at}: {refused:?}");
+        assert!(matches!(refused, Err(DiskError::TakenOver { .. })), "{at}: {refused:?}");
     }
-    assert!(matches!(Arc::new(partial).verify(), Err(StoreError::TakenOver { .. })));
+    assert!(matches!(Arc::new(partial).verify(), Err(DiskError::TakenOver { .. })));
     drop(lock);
     assert!(fixture.lock_file().exists(), "another run's lock file was removed");
 }

@@ -12,7 +12,7 @@ use camino::Utf8Path;
 
 use super::rules::{CONTENT, PAGE, WRONG};
 use crate::destination::Destination;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::part::{PartFile, PartNames, PartOptions};
 use crate::testing::{listed, model};
 use provision_core::lockfile::Model;
@@ -159,7 +159,7 @@ impl Owner {
         let options = PartOptions { pieces: scene.list.clone(), ..(&names).into() };
         match PartFile::resume(&scene.destination, &scene.model, options, || true) {
             Ok(part) => self.part = Some(Arc::new(part)),
-            Err(StoreError::PartBusy { .. }) if scene.shared => {}
+            Err(DiskError::PartBusy { .. }) if scene.shared => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -170,8 +170,8 @@ impl Owner {
                 verified.install().unwrap();
                 (self.part, self.done) = (None, true);
             }
-            Err(StoreError::Mismatch { .. }) => part.reset().unwrap(),
-            Err(StoreError::WrongPieces { .. }) => {
+            Err(DiskError::Mismatch { .. }) => part.reset().unwrap(),
+            Err(DiskError::WrongPieces { .. }) => {
                 let wrong = part.wrong();
                 assert_eq!(wrong.len(), 1, "one lie");
                 part.drop_wrong(&wrong).unwrap();

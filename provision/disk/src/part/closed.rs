@@ -6,7 +6,7 @@ use super::part_file::PartFile;
 use super::resume::{claimed_pieces, lock_existing, verify_journal};
 use crate::destination::Destination;
 use crate::directory::Found;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::source_file::{SourceFile, Unreadable};
 use crate::threads::processors;
 use provision_core::journal;
@@ -21,25 +21,25 @@ impl PartFile {
         model: &Model,
         list: Option<&PieceList>,
         mut keep_going: impl FnMut() -> bool,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<u64, DiskError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = FileNames::new(model, &PartNames::Shared);
         let part = match SourceFile::in_directory(&directory, &names.part) {
             Ok(Some(part)) => part,
             // A run replaces anything but a file.
-            Ok(None) | Err(StoreError::NotAFile { .. }) => return Ok(0),
+            Ok(None) | Err(DiskError::NotAFile { .. }) => return Ok(0),
             Err(error) => return Err(error),
         };
         if let Some(list) = list {
             let claimed = claimed_pieces(&part.file, list)
-                .map_err(StoreError::at("reading its extents", part.path()))?;
+                .map_err(DiskError::at("reading its extents", part.path()))?;
             let pieces: Vec<usize> = claimed.iter().flat_map(|range| list.touching(range)).collect();
             let threads = (processors(), Unreadable::IsWrong);
             let wrong = part.wrong_of(&pieces, list, threads, &mut || Ok(keep_going()))?;
             return Ok(claimed.len() - wrong.len());
         }
         match verify_journal(&part.file, &directory, &names, model, keep_going) {
-            Err(StoreError::NotAFile { .. }) => Ok(0),
+            Err(DiskError::NotAFile { .. }) => Ok(0),
             verified => Ok(verified?.written.len()),
         }
     }
@@ -50,15 +50,15 @@ impl PartFile {
         destination: &Destination,
         model: &Model,
         list: Option<&PieceList>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<u64, DiskError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = FileNames::new(model, &PartNames::Shared);
         if let Some(list) = list {
             return match directory.open_file(&names.part) {
                 Ok(Some((file, _))) => claimed_pieces(&file, list)
                     .map(|claimed| claimed.len())
-                    .map_err(StoreError::at("reading its extents", &directory.path().join(&names.part))),
-                Ok(None) | Err(StoreError::NotAFile { .. }) => Ok(0),
+                    .map_err(DiskError::at("reading its extents", &directory.path().join(&names.part))),
+                Ok(None) | Err(DiskError::NotAFile { .. }) => Ok(0),
                 Err(error) => Err(error),
             };
         }
@@ -67,7 +67,7 @@ impl PartFile {
         }
         let bytes = match directory.read_small(&names.journal, journal::MAX_BYTES) {
             Ok(bytes) => bytes.unwrap_or_default(),
-            Err(StoreError::NotAFile { .. }) => return Ok(0),
+            Err(DiskError::NotAFile { .. }) => return Ok(0),
             Err(error) => return Err(error),
         };
         Ok(journal::parse(&bytes, &model.sha256, model.size).iter().map(|record| record.range.len()).sum())
@@ -82,8 +82,8 @@ impl PartFile {
     /// Removes the part of `model` with its journal, if there is one and no process works on it.
     ///
     /// # Errors
-    /// [`StoreError::PartBusy`] if a process does, such as a run whose destination lies above or below this one.
-    pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
+    /// [`DiskError::PartBusy`] if a process does, such as a run whose destination lies above or below this one.
+    pub fn discard(destination: &Destination, model: &Model) -> Result<(), DiskError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
         let names = FileNames::new(model, &PartNames::Shared);
         let _lock = lock_existing(&directory, &names.part)?;

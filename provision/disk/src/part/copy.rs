@@ -11,7 +11,7 @@ use camino::Utf8PathBuf;
 use rustix::io::Errno;
 
 use super::part_file::PartFile;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::source_file::{BLOCK, SourceFile};
 use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
@@ -35,10 +35,10 @@ pub enum CopyMethod {
 pub enum CopyError {
     /// The source cannot be read, or has the wrong bytes. Another source may have the right ones.
     #[error(transparent)]
-    Source(StoreError),
+    Source(DiskError),
     /// The target cannot be written.
     #[error(transparent)]
-    Part(StoreError),
+    Part(DiskError),
     /// The source lacks some of the pieces of the file's list. The part has the others.
     #[error("{path} lacks {} of the wanted bytes", ByteSize(missing.iter().map(ByteRange::len).sum()))]
     Pieces {
@@ -55,15 +55,15 @@ pub enum CopyError {
 
 impl CopyError {
     /// The error for a failed read of the source. An interruption is not the source's fault.
-    pub fn of_source(error: StoreError) -> Self {
-        if matches!(error, StoreError::Interrupted { .. }) { Self::Part(error) } else { Self::Source(error) }
+    pub fn of_source(error: DiskError) -> Self {
+        if matches!(error, DiskError::Interrupted { .. }) { Self::Part(error) } else { Self::Source(error) }
     }
 
     /// The failure of the disk, where the side does not matter.
-    pub fn into_store_error(self) -> StoreError {
+    pub fn into_disk_error(self) -> DiskError {
         match self {
             Self::Source(error) | Self::Part(error) => error,
-            Self::Pieces { path, missing, .. } => StoreError::WrongPieces { path, ranges: missing },
+            Self::Pieces { path, missing, .. } => DiskError::WrongPieces { path, ranges: missing },
         }
     }
 }
@@ -113,8 +113,8 @@ impl PartFile {
     }
 
     /// Checkpoints the copied bytes for the next run. Returns the error that ends this one.
-    pub(crate) fn checkpoint_interrupted(&self) -> StoreError {
-        let interrupted = StoreError::Interrupted { path: self.path() };
+    pub(crate) fn checkpoint_interrupted(&self) -> DiskError {
+        let interrupted = DiskError::Interrupted { path: self.path() };
         self.journal_written().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
     }
 
@@ -143,7 +143,7 @@ impl PartFile {
         // Read-locked as for a write.
         let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
         if *sealed {
-            return Err(CopyError::Part(StoreError::Sealed { path: self.path() }));
+            return Err(CopyError::Part(DiskError::Sealed { path: self.path() }));
         }
         if *method == CopyMethod::Kernel {
             self.check_lease().map_err(CopyError::Part)?;
@@ -153,12 +153,12 @@ impl PartFile {
         }
         if *method == CopyMethod::ReadWrite {
             let read = source.file.read_exact_at(bytes, from);
-            read.map_err(|error| CopyError::Source(StoreError::of("reading it", source.path(), error)))?;
+            read.map_err(|error| CopyError::Source(DiskError::of("reading it", source.path(), error)))?;
             self.write_bytes(to, bytes).map_err(CopyError::Part)
         } else if *method == CopyMethod::Reflink {
             // The blocks are the source's.
             let read = self.file.read_exact_at(bytes, to);
-            read.map_err(|error| CopyError::Source(StoreError::of("reading it", source.path(), error)))
+            read.map_err(|error| CopyError::Source(DiskError::of("reading it", source.path(), error)))
         } else {
             self.read_back(bytes, to).map_err(CopyError::Part)
         }
@@ -170,7 +170,7 @@ impl PartFile {
         source: &SourceFile,
         (mut from, mut to): (u64, u64),
         len: usize,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, DiskError> {
         let end = to + len as u64;
         while to < end {
             let left = (end - to) as usize;

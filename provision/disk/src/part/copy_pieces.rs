@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::copy::{CopyError, CopyMethod, JOURNAL_INTERVAL};
 use super::part_file::PartFile;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::source_file::{BLOCK, SourceFile};
 use crate::threads::share;
 use provision_core::byte_range::ByteRange;
@@ -34,7 +34,7 @@ pub struct Copied {
     /// The method of the last ones.
     pub method: CopyMethod,
     /// The first failure to read a piece of a source.
-    pub unreadable: Option<StoreError>,
+    pub unreadable: Option<DiskError>,
 }
 
 /// The copies that the threads share.
@@ -46,7 +46,7 @@ struct Job<'a> {
     unreported: AtomicU64,
     /// Bytes that are verified and not in the journal.
     unjournaled: AtomicU64,
-    unreadable: Mutex<Option<StoreError>>,
+    unreadable: Mutex<Option<DiskError>>,
 }
 
 /// A piece that a thread copies. Dropped before its end, it leaves no trace.
@@ -125,7 +125,7 @@ impl PartFile {
         let copied = share(threads, &mut keep_going, |keep_going| self.copy_lanes(&job, method, keep_going));
         step(job.unreported.into_inner());
         match copied {
-            Err(CopyError::Part(StoreError::Interrupted { .. })) => {
+            Err(CopyError::Part(DiskError::Interrupted { .. })) => {
                 Err(CopyError::Part(self.checkpoint_interrupted()))
             }
             copied => {
@@ -157,7 +157,7 @@ impl PartFile {
             }
             let Some(a) = &mut first else { return Ok(method) };
             if !keep_going()? {
-                return Err(CopyError::Part(StoreError::Interrupted { path: self.path() }));
+                return Err(CopyError::Part(DiskError::Interrupted { path: self.path() }));
             }
             // Equal lengths: the rest of the longer one finds a new companion.
             let most = second.as_ref().map_or(u64::MAX, Lane::left).min(a.left()).min(BLOCK as u64);

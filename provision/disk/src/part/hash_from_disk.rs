@@ -6,7 +6,7 @@ use super::hasher::HasherGuard;
 use super::part_file::PartFile;
 use super::piece_state::PieceEnd;
 use crate::crc_ranges::CrcRanges;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::source_file::BLOCK;
 use crate::threads::share;
 use provision_core::byte_range::ByteRange;
@@ -22,12 +22,12 @@ struct Lane<'a> {
 impl PartFile {
     /// Reads the bytes back that can be hashed, and hashes them. Returns once all are hashed, or other threads have
     /// them.
-    pub fn hash_ready(&self) -> Result<(), StoreError> {
+    pub fn hash_ready(&self) -> Result<(), DiskError> {
         self.hash_ready_while(&mut || true)
     }
 
     /// As [`Self::hash_ready`]. Before each block, `keep_going` says whether to go on.
-    pub(super) fn hash_ready_while(&self, keep_going: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
+    pub(super) fn hash_ready_while(&self, keep_going: &mut dyn FnMut() -> bool) -> Result<(), DiskError> {
         self.hash_on_threads(None, keep_going)
     }
 
@@ -36,7 +36,7 @@ impl PartFile {
     pub(super) fn verify_claimed(
         &self,
         keep_going: &mut dyn FnMut() -> bool,
-    ) -> Result<CrcRanges, StoreError> {
+    ) -> Result<CrcRanges, DiskError> {
         let verified = Mutex::default();
         self.hash_on_threads(Some(&verified), keep_going)?;
         let mut state = self.state();
@@ -48,7 +48,7 @@ impl PartFile {
         &self,
         verified: Option<&Mutex<CrcRanges>>,
         keep_going: &mut dyn FnMut() -> bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         if !self.has_list() {
             return self.hash_lanes(None, &mut || Ok(keep_going()));
         }
@@ -62,8 +62,8 @@ impl PartFile {
     fn hash_lanes(
         &self,
         verified: Option<&Mutex<CrcRanges>>,
-        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+        keep_going: &mut dyn FnMut() -> Result<bool, DiskError>,
+    ) -> Result<(), DiskError> {
         let (mut first, mut second) = (None, None);
         loop {
             for lane in [&mut first, &mut second] {
@@ -74,7 +74,7 @@ impl PartFile {
             }
             let Some(a) = &first else { return Ok(()) };
             if !keep_going()? {
-                return Err(StoreError::Interrupted { path: self.path() });
+                return Err(DiskError::Interrupted { path: self.path() });
             }
             // Equal lengths: the rest of the longer one finds a new companion.
             let shorter = second.as_ref().map_or(u64::MAX, |b| b.guard.ready()).min(a.guard.ready());
@@ -115,7 +115,7 @@ impl PartFile {
 }
 
 /// Reads the lane's next bytes. `is_resumed`: a piece that cannot be read back is given up, and fetched again.
-fn read(lane: &mut Option<Lane<'_>>, len: usize, is_resumed: bool) -> Result<(), StoreError> {
+fn read(lane: &mut Option<Lane<'_>>, len: usize, is_resumed: bool) -> Result<(), DiskError> {
     let Some(open) = lane else { return Ok(()) };
     match open.guard.read_back(&mut open.block, len) {
         Ok(()) if is_resumed => open.crc.update(&open.block),

@@ -7,7 +7,7 @@
 use super::part_file::PartFile;
 use super::piece_state::{PieceEnd, ReadyPiece, WrongPiece};
 use super::running_digest::RunningDigest;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use provision_core::byte_range::ByteRange;
 
 /// The hasher of a piece while a thread has it. Dropping the guard puts it back, as [`HasherGuard::finish`] does.
@@ -70,7 +70,7 @@ impl PartFile {
     }
 
     /// Hashes `bytes`, which were just written at `at`, and the bytes after them.
-    pub fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.hash_next(at, bytes);
         self.hash_ready()
     }
@@ -115,7 +115,7 @@ impl HasherGuard<'_> {
     }
 
     /// Reads the next bytes from the file, `len` at most.
-    pub fn read_back(&self, block: &mut Vec<u8>, len: usize) -> Result<(), StoreError> {
+    pub fn read_back(&self, block: &mut Vec<u8>, len: usize) -> Result<(), DiskError> {
         block.resize(len.min(usize::try_from(self.ready).unwrap_or(len)), 0);
         self.part.read_back(block, self.at)
     }

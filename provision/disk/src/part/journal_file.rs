@@ -1,6 +1,6 @@
 //! The journal of a part on disk: appended records, and the rewrite that keeps it short.
 //!
-//! An open or a write that fails (ENOSPC, EDQUOT) becomes a [`StoreError`] that ends the file. The part and the earlier
+//! An open or a write that fails (ENOSPC, EDQUOT) becomes a [`DiskError`] that ends the file. The part and the earlier
 //! records stay, and the next run resumes from them.
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::names::FileNames;
 use crate::crc_ranges::CrcRanges;
 use crate::directory::Directory;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use provision_core::digest::Sha256;
 use provision_core::journal::{self, Reach};
 
@@ -66,7 +66,7 @@ impl JournalFile {
 
     /// Replaces the journal by the shortest equivalent one: the durable ranges, and `written` ranges that are not
     /// durable yet.
-    pub(super) fn rewrite(&mut self, written: &CrcRanges) -> Result<(), StoreError> {
+    pub(super) fn rewrite(&mut self, written: &CrcRanges) -> Result<(), DiskError> {
         let text = journal::header(&self.sha256, self.size)
             + &journal::records(Reach::Durable, self.durable.iter())
             + &journal::records(Reach::Written, written.iter());
@@ -77,27 +77,27 @@ impl JournalFile {
     }
 
     /// Appends records. `missing` is the number of bytes that the part lacks, for the message about a full disk.
-    pub(super) fn append(&mut self, text: &str, missing: u64) -> Result<(), StoreError> {
+    pub(super) fn append(&mut self, text: &str, missing: u64) -> Result<(), DiskError> {
         let path = self.path();
         if self.file.is_none() {
-            let failed = |error| StoreError::of(WRITING, &path, error).needing(missing);
+            let failed = |error| DiskError::of(WRITING, &path, error).needing(missing);
             self.file = Some(self.open().map_err(failed)?);
         }
         let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
         self.bytes += text.len() as u64;
-        written.map_err(|error| StoreError::of_volume(WRITING, &path, error).needing(missing))
+        written.map_err(|error| DiskError::of_volume(WRITING, &path, error).needing(missing))
     }
 
     /// Makes appended records durable, and the names of part and journal with them.
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
         let Some(file) = &self.file else { return Ok(()) };
         retry_on_intr(|| rustix::fs::fdatasync(file))
-            .map_err(|error| StoreError::of_volume("syncing the journal", &self.path(), error))?;
+            .map_err(|error| DiskError::of_volume("syncing the journal", &self.path(), error))?;
         self.directory.sync()
     }
 
     /// Removes it. The next append starts a new one.
-    pub(super) fn remove(&mut self) -> Result<(), StoreError> {
+    pub(super) fn remove(&mut self) -> Result<(), DiskError> {
         (self.file, self.bytes, self.durable) = (None, 0, CrcRanges::default());
         self.directory.remove(&self.names.journal).map(drop)
     }

@@ -16,7 +16,7 @@ use super::names::{FileNames, Owner};
 use super::orphans::ABANDONED_AFTER;
 use crate::destination::Destination;
 use crate::directory::{Directory, Found};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use provision_core::lockfile::Model;
 
 /// The directories below a destination are searched to this depth. A model's path is shorter.
@@ -41,7 +41,7 @@ pub struct PartLeftovers {
     /// The parts, by directory and name.
     pub parts: Vec<PartLeftover>,
     /// A failure for each directory that could not be searched.
-    pub unread: Vec<StoreError>,
+    pub unread: Vec<DiskError>,
 }
 
 /// The directories to search.
@@ -64,13 +64,13 @@ impl PartLeftover {
 
     /// Removes its files, and syncs nothing: after a power cut it is a leftover again. Returns false, and removes
     /// nothing, if another process has locked the part.
-    pub fn remove(&self, destination: &Destination) -> Result<bool, StoreError> {
+    pub fn remove(&self, destination: &Destination) -> Result<bool, DiskError> {
         let Some(directory) = destination.directory(&self.directory, false)? else { return Ok(true) };
         let _held: Option<File> = match lock_part(&directory, &self.stem) {
             Ok(part) => part,
             Err(Errno::WOULDBLOCK) => return Ok(false),
             Err(error) => {
-                return Err(StoreError::of("locking it", &directory.path().join(&self.stem), error));
+                return Err(DiskError::of("locking it", &directory.path().join(&self.stem), error));
             }
         };
         // A part without its journal is dropped by a run; a journal without its part is ignored. So the order does not
@@ -113,7 +113,7 @@ pub fn part_leftovers(
                 Vec::new()
             }
         },
-        Ok(None) | Err(StoreError::NotADirectory { .. }) => Vec::new(),
+        Ok(None) | Err(DiskError::NotADirectory { .. }) => Vec::new(),
         Err(error) => {
             found.unread.push(error);
             Vec::new()
@@ -147,7 +147,7 @@ fn leftovers_in(
     with_subdirectories: bool,
     now: i64,
     is_ours: &dyn Fn(&str) -> bool,
-) -> Result<(Vec<PartLeftover>, Vec<String>), StoreError> {
+) -> Result<(Vec<PartLeftover>, Vec<String>), DiskError> {
     let (mut stems, mut below) = (BTreeMap::<String, Vec<&str>>::new(), Vec::new());
     let names = directory.names()?;
     for name in &names {

@@ -13,7 +13,7 @@ use super::options::PartOptions;
 use super::part_file::PartFile;
 use super::resume::{claimed_pieces, verify_journal};
 use crate::destination::Destination;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::source_file::{BLOCK, SourceFile};
 use provision_core::lockfile::Model;
 
@@ -29,7 +29,7 @@ impl PartFile {
         model: &Model,
         options: impl Into<PartOptions<'a>>,
         mut keep_going: impl FnMut() -> bool,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, DiskError> {
         let options = options.into();
         let is_shared = *options.names == PartNames::Shared;
         let part = Self::open(destination, model, options, &mut keep_going)?;
@@ -51,11 +51,11 @@ impl PartFile {
         &self,
         model: &Model,
         mut keep_going: impl FnMut() -> bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         let stem = FileNames::stem(model);
         // The volume's clock: this part was created just now.
         let now = rustix::fs::fstat(&self.file)
-            .map_err(StoreError::at("reading its metadata", &self.path()))?
+            .map_err(DiskError::at("reading its metadata", &self.path()))?
             .st_mtime;
         let mut abandoned = Vec::new();
         for name in self.directory.names()? {
@@ -101,13 +101,13 @@ impl PartFile {
         names: &FileNames,
         model: &Model,
         keep_going: &mut impl FnMut() -> bool,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, DiskError> {
         if self.has_list() {
             return self.adopt_pieces(names, keep_going);
         }
         let resumed = match verify_journal(orphan, &self.directory, names, model, &mut *keep_going) {
             Ok(resumed) => resumed,
-            Err(error @ StoreError::Interrupted { .. }) => return Err(error),
+            Err(error @ DiskError::Interrupted { .. }) => return Err(error),
             Err(_) => return Ok(false),
         };
         let mut since_record = 0;
@@ -141,7 +141,7 @@ impl PartFile {
         &self,
         names: &FileNames,
         keep_going: &mut impl FnMut() -> bool,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, DiskError> {
         let Ok(Some(orphan)) = SourceFile::in_directory(&self.directory, &names.part) else {
             return Ok(false);
         };
@@ -152,6 +152,6 @@ impl PartFile {
         };
         let copies: Vec<_> = self.lacking_pieces().into_iter().filter_map(same).collect();
         let copied = self.copy_pieces(&copies, &mut |_| keep_going());
-        copied.map(|copied| copied.unreadable.is_none()).map_err(CopyError::into_store_error)
+        copied.map(|copied| copied.unreadable.is_none()).map_err(CopyError::into_disk_error)
     }
 }

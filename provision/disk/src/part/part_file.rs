@@ -22,7 +22,7 @@ use crate::crc_ranges::{CrcRanges, checksum};
 use crate::destination::Destination;
 use crate::destination_lock::lease::LockLease;
 use crate::directory::Directory;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::FileId;
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
@@ -110,18 +110,18 @@ impl PartFile {
         model: &Model,
         options: impl Into<PartOptions<'a>>,
         mut keep_going: impl FnMut() -> bool,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, DiskError> {
         let options = options.into();
         let directory = destination.parent(&model.path, true)?.ok_or_else(|| {
-            StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
+            DiskError::of("creating the directory", destination.root().path(), Errno::NOENT)
         })?;
         let names = FileNames::new(model, options.names);
         let file = open_locked(&directory, &names).map_err(|error| error.needing(model.size))?;
         let path = directory.path().join(&names.part);
-        let metadata = file.metadata().map_err(StoreError::at("reading its metadata", &path))?;
+        let metadata = file.metadata().map_err(DiskError::at("reading its metadata", &path))?;
         let length = metadata.len();
         if length > model.size {
-            file.set_len(model.size).map_err(|error| StoreError::of_volume("truncating it", &path, error))?;
+            file.set_len(model.size).map_err(|error| DiskError::of_volume("truncating it", &path, error))?;
         }
         let list = options.list_of(model);
         let resumed = if length == 0 {
@@ -129,12 +129,12 @@ impl PartFile {
         } else if list.is_whole() {
             match verify_journal(&file, &directory, &names, model, &mut keep_going) {
                 // It lists nothing, and is replaced.
-                Err(StoreError::NotAFile { .. }) => ResumeState::default(),
+                Err(DiskError::NotAFile { .. }) => ResumeState::default(),
                 verified => verified?,
             }
         } else {
             let written =
-                claimed_pieces(&file, &list).map_err(StoreError::at("reading its extents", &path))?;
+                claimed_pieces(&file, &list).map_err(DiskError::at("reading its extents", &path))?;
             ResumeState { written, ..ResumeState::default() }
         };
         let journal =
@@ -249,20 +249,20 @@ impl PartFile {
     /// Writes `bytes` at `at`. The place must be empty: the schedule hands out each byte once.
     ///
     /// # Errors
-    /// [`StoreError::Sealed`] if the part is verified or removed, [`StoreError::TakenOver`] if another run has taken
+    /// [`DiskError::Sealed`] if the part is verified or removed, [`DiskError::TakenOver`] if another run has taken
     /// the destination over. Nothing is written then.
-    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, DiskError> {
         debug_assert!(at + bytes.len() as u64 <= self.size(), "the schedule hands out no byte past the end");
         let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
         if *sealed {
-            return Err(StoreError::Sealed { path: self.path() });
+            return Err(DiskError::Sealed { path: self.path() });
         }
         self.write_bytes(at, bytes)?;
         Ok(self.track_write(at, bytes))
     }
 
     /// Writes bytes that are not registered. The caller holds `sealed`.
-    pub(super) fn write_bytes(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn write_bytes(&self, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.check_lease()?;
         self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))
     }
@@ -293,13 +293,13 @@ impl PartFile {
     }
 
     /// Fills `block` with the part's bytes at `at`.
-    pub(super) fn read_back(&self, block: &mut [u8], at: u64) -> Result<(), StoreError> {
+    pub(super) fn read_back(&self, block: &mut [u8], at: u64) -> Result<(), DiskError> {
         self.file.read_exact_at(block, at).map_err(|error| self.error("reading it back", error))
     }
 
     /// Appends `written` records for the new bytes to the journal, without a sync. A run after a kill can use them; a
     /// run after a power cut may find them false.
-    pub fn journal_written(&self) -> Result<(), StoreError> {
+    pub fn journal_written(&self) -> Result<(), DiskError> {
         self.check_lease()?;
         let mut journal = self.lock_journal();
         let text = {
@@ -317,7 +317,7 @@ impl PartFile {
     }
 
     /// Syncs the written bytes, then appends `durable` records to the journal. Returns how many bytes became durable.
-    pub fn checkpoint(&self) -> Result<u64, StoreError> {
+    pub fn checkpoint(&self) -> Result<u64, DiskError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_lease()?;
         let ranges = {
@@ -353,7 +353,7 @@ impl PartFile {
     }
 
     /// Syncs the data, or gives the part up. The caller holds `syncing` or the only reference.
-    fn sync_data(&self) -> Result<(), StoreError> {
+    fn sync_data(&self) -> Result<(), DiskError> {
         let Err(error) = retry_on_intr(|| rustix::fs::fdatasync(&self.file)) else { return Ok(()) };
         // The kernel may have dropped pages and does not report it again: no byte of this part can be trusted.
         let mut journal = self.lock_journal();
@@ -366,16 +366,16 @@ impl PartFile {
     }
 
     /// Empties the part and its journal. No write may be in progress.
-    pub fn reset(&self) -> Result<(), StoreError> {
+    pub fn reset(&self) -> Result<(), DiskError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.lock_journal();
         self.check_sync_error()?;
         self.check_lease()?;
         let held =
-            rustix::fs::fstat(&self.file).map_err(StoreError::at("reading its metadata", &self.path()))?;
+            rustix::fs::fstat(&self.file).map_err(DiskError::at("reading its metadata", &self.path()))?;
         if self.directory.identity(&self.names.part)? != Some(FileId::of(&held)) {
             // Another run may have installed it while this process was suspended: the file is in use.
-            return Err(StoreError::PartReplaced { path: self.path() });
+            return Err(DiskError::PartReplaced { path: self.path() });
         }
         journal.remove()?;
         self.file.set_len(0).map_err(|error| self.error("truncating it", error))?;
@@ -389,7 +389,7 @@ impl PartFile {
     /// Takes these wrong pieces out of the part and of its journal. No write to them may be in progress. Their bytes
     /// stay in the file until others are written over them. A record of the journal with bytes of a wrong piece goes
     /// with it. Its other bytes are lost to a run without the list, which trusts only records.
-    pub fn drop_wrong(&self, wrong: &[WrongPiece]) -> Result<(), StoreError> {
+    pub fn drop_wrong(&self, wrong: &[WrongPiece]) -> Result<(), DiskError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.lock_journal();
         self.check_sync_error()?;
@@ -417,7 +417,7 @@ impl PartFile {
     }
 
     /// Removes the part and its journal. Later writes fail, later checkpoints do nothing.
-    pub fn remove(&self) -> Result<(), StoreError> {
+    pub fn remove(&self) -> Result<(), DiskError> {
         *self.sealed.write().unwrap_or_else(PoisonError::into_inner) = true;
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.lock_journal();
@@ -445,19 +445,19 @@ impl PartFile {
         self.directory.path().join(self.model.file_name())
     }
 
-    pub(super) fn error(&self, doing: &'static str, source: impl Into<std::io::Error>) -> StoreError {
-        StoreError::of_volume(doing, &self.path(), source).needing(self.size() - self.held())
+    pub(super) fn error(&self, doing: &'static str, source: impl Into<std::io::Error>) -> DiskError {
+        DiskError::of_volume(doing, &self.path(), source).needing(self.size() - self.held())
     }
 
-    pub(super) fn check_sync_error(&self) -> Result<(), StoreError> {
+    pub(super) fn check_sync_error(&self) -> Result<(), DiskError> {
         let sync_error = self.state().sync_error;
         sync_error.map_or(Ok(()), |error| Err(self.error(SYNCING, error)))
     }
 
     /// Fails if another run has taken the destination over: the part is that run's now.
-    pub(crate) fn check_lease(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_lease(&self) -> Result<(), DiskError> {
         let is_held = self.leases.iter().all(|lease| lease.is_held());
-        if is_held { Ok(()) } else { Err(StoreError::TakenOver { path: self.path() }) }
+        if is_held { Ok(()) } else { Err(DiskError::TakenOver { path: self.path() }) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::names::FileNames;
 use crate::crc_ranges::CrcRanges;
 use crate::directory::{Directory, FILE_MODE};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::FileId;
 use crate::source_file::BLOCK;
 use provision_core::byte_range::{ByteRange, RangeSet};
@@ -38,7 +38,7 @@ pub(super) fn verify_journal(
     names: &FileNames,
     model: &Model,
     mut keep_going: impl FnMut() -> bool,
-) -> Result<ResumeState, StoreError> {
+) -> Result<ResumeState, DiskError> {
     let mut resumed = ResumeState::default();
     let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(resumed) };
     let mut records = journal::parse(&bytes, &model.sha256, model.size);
@@ -51,7 +51,7 @@ pub(super) fn verify_journal(
         let mut hasher = (at == resumed.hashed).then(|| resumed.hasher.clone());
         while at < record.range.end {
             if !keep_going() {
-                return Err(StoreError::Interrupted { path: directory.path().join(&names.part) });
+                return Err(DiskError::Interrupted { path: directory.path().join(&names.part) });
             }
             let n = BLOCK.min((record.range.end - at) as usize);
             if file.read_exact_at(&mut block[..n], at).is_err() {
@@ -103,7 +103,7 @@ pub(super) fn claimed_pieces(file: &File, list: &PieceList) -> io::Result<RangeS
 /// Opens or creates a part and locks it. A part that is not this process's own is replaced: a symlink, a FIFO, a file
 /// with a second name, or another user's. That user, who may be the one of an earlier run, could change it after the
 /// install.
-pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<File, StoreError> {
+pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<File, DiskError> {
     let name = names.part.as_str();
     let path = directory.path().join(name);
     loop {
@@ -113,7 +113,7 @@ pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<Fi
             Err(Errno::EXIST) => match open(directory, name, OFlags::empty()) {
                 Ok(file) => (file, false),
                 Err(Errno::NOENT) => continue,
-                Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
+                Err(Errno::ISDIR) => return Err(DiskError::NotAFile { path, what: "a directory" }),
                 // A symlink or a socket.
                 Err(Errno::LOOP | Errno::NXIO) => {
                     directory.remove(name)?;
@@ -124,11 +124,11 @@ pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<Fi
                     directory.remove(name)?;
                     continue;
                 }
-                Err(error) => return Err(StoreError::of("opening it", &path, error)),
+                Err(error) => return Err(DiskError::of("opening it", &path, error)),
             },
-            Err(error) => return Err(StoreError::of("opening it", &path, error)),
+            Err(error) => return Err(DiskError::of("opening it", &path, error)),
         };
-        let held = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+        let held = rustix::fs::fstat(&file).map_err(DiskError::at("reading its metadata", &path))?;
         lock(&file, &path)?;
         // Its owner may have installed or removed it between open and lock.
         if directory.identity(name)? != Some(FileId::of(&held)) {
@@ -142,13 +142,13 @@ pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<Fi
 }
 
 /// Locks the part `name`, if there is one. The part may be removed while the result lives.
-pub(super) fn lock_existing(directory: &Directory, name: &str) -> Result<Option<File>, StoreError> {
+pub(super) fn lock_existing(directory: &Directory, name: &str) -> Result<Option<File>, DiskError> {
     let path = directory.path().join(name);
     match open(directory, name, OFlags::empty()) {
         Ok(file) => lock(&file, &path).map(|()| Some(file)),
         Err(Errno::ACCESS) => lock_unwritable(directory, name),
         Err(error) if is_no_part(error) => Ok(None),
-        Err(error) => Err(StoreError::of("opening it", &path, error)),
+        Err(error) => Err(DiskError::of("opening it", &path, error)),
     }
 }
 
@@ -156,12 +156,12 @@ pub(super) fn lock_existing(directory: &Directory, name: &str) -> Result<Option<
 /// shared one: NFS refuses an exclusive one to a reader.
 ///
 /// # Errors
-/// [`StoreError::PartBusy`] if another process works on it, or may do so: another user's part that cannot be read hides
+/// [`DiskError::PartBusy`] if another process works on it, or may do so: another user's part that cannot be read hides
 /// its lock.
-fn lock_unwritable(directory: &Directory, name: &str) -> Result<Option<File>, StoreError> {
+fn lock_unwritable(directory: &Directory, name: &str) -> Result<Option<File>, DiskError> {
     let path = directory.path().join(name);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let failed = |error| StoreError::of("opening it", &path, error);
+    let failed = |error| DiskError::of("opening it", &path, error);
     match retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, Mode::empty())) {
         Ok(file) => {
             let file = File::from(file);
@@ -169,14 +169,14 @@ fn lock_unwritable(directory: &Directory, name: &str) -> Result<Option<File>, St
             let held = FileId::of(&rustix::fs::fstat(&file).map_err(failed)?);
             // Another process has installed it meanwhile, and a third one works on the next part.
             if directory.identity(name)?.is_some_and(|named| named != held) {
-                return Err(StoreError::PartBusy { path });
+                return Err(DiskError::PartBusy { path });
             }
             Ok(Some(file))
         }
         // An earlier run of this user left it under an odd umask.
         Err(Errno::ACCESS) => match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if stat.st_uid != rustix::process::geteuid().as_raw() => {
-                Err(StoreError::PartBusy { path })
+                Err(DiskError::PartBusy { path })
             }
             Ok(_) | Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(failed(error)),
@@ -196,21 +196,21 @@ fn open(directory: &Directory, name: &str, more: OFlags) -> Result<File, Errno> 
     retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, FILE_MODE)).map(File::from)
 }
 
-fn lock(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
+fn lock(file: &File, path: &Utf8Path) -> Result<(), DiskError> {
     lock_as(file, path, FlockOperation::NonBlockingLockExclusive)
 }
 
-fn lock_as(file: &File, path: &Utf8Path, operation: FlockOperation) -> Result<(), StoreError> {
+fn lock_as(file: &File, path: &Utf8Path, operation: FlockOperation) -> Result<(), DiskError> {
     match retry_on_intr(|| rustix::fs::flock(file, operation)) {
         Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => Ok(()),
-        Err(Errno::WOULDBLOCK) => Err(StoreError::PartBusy { path: path.to_owned() }),
-        Err(error) => Err(StoreError::of("locking it", path, error)),
+        Err(Errno::WOULDBLOCK) => Err(DiskError::PartBusy { path: path.to_owned() }),
+        Err(error) => Err(DiskError::of("locking it", path, error)),
     }
 }
 
 /// True if `held` is a regular file with one name that belongs to this user. Some volumes give every file another
 /// owner: there, a new file under the name `temporary` has the same one.
-fn is_own(directory: &Directory, temporary: &str, held: &Stat) -> Result<bool, StoreError> {
+fn is_own(directory: &Directory, temporary: &str, held: &Stat) -> Result<bool, DiskError> {
     if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink != 1 {
         return Ok(false);
     }
@@ -219,7 +219,7 @@ fn is_own(directory: &Directory, temporary: &str, held: &Stat) -> Result<bool, S
     }
     directory.remove(temporary)?;
     let path = directory.path().join(temporary);
-    let failed = |error| StoreError::of("creating it", &path, error);
+    let failed = |error| DiskError::of("creating it", &path, error);
     let new = open(directory, temporary, OFlags::CREATE | OFlags::EXCL).map_err(failed)?;
     let owner = rustix::fs::fstat(&new).map_err(failed)?.st_uid;
     directory.remove(temporary)?;

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::{PartFile, PartNames};
 use crate::confined::ResolveMode;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::source_file::BLOCK;
 use crate::testing::{CONTENT, Fixture, model, write};
 use provision_core::lockfile::Model;
@@ -29,7 +29,7 @@ fn fault_108_a_stop_ends_the_final_hash_and_loses_nothing() {
         blocks += 1;
         blocks < 3
     });
-    assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
+    assert!(matches!(stopped, Err(DiskError::Interrupted { .. })), "{stopped:?}");
     assert_eq!(part.ready(), BLOCK as u64, "two of three blocks are hashed");
     part.verify().unwrap().install().unwrap();
 }
@@ -54,7 +54,7 @@ fn wrong_bytes_fail_verification_and_reset_empties_the_part() {
     let fixture = Fixture::new();
     let part = Arc::new(fixture.open(&model("d/x", CONTENT)));
     write(&part, 0..43, &CONTENT.to_ascii_uppercase());
-    assert!(matches!(part.clone().verify(), Err(StoreError::Mismatch { .. })));
+    assert!(matches!(part.clone().verify(), Err(DiskError::Mismatch { .. })));
     assert!(!fixture.file("d/x").exists());
     part.reset().unwrap();
     assert_eq!(part.held(), 0);
@@ -75,7 +75,7 @@ fn fault_74_a_directory_that_is_a_symlink_is_refused() {
             let model = Model { path: path.parse().unwrap(), ..model("d/x", CONTENT) };
             let error =
                 PartFile::open(&fixture.destination, &model, &PartNames::Shared, || true).unwrap_err();
-            let StoreError::NotADirectory { path: at, what: "a symlink" } = &error else {
+            let DiskError::NotADirectory { path: at, what: "a symlink" } = &error else {
                 panic!("{mode:?} {path}: {error}")
             };
             assert!(at.ends_with(link), "it names the symlink: {error}");
@@ -92,7 +92,7 @@ fn fault_81_a_part_has_one_living_owner() {
     let model = model("d/x", CONTENT);
     let owner = fixture.open(&model);
     let second = PartFile::open(&fixture.destination, &model, &PartNames::Shared, || true);
-    assert!(matches!(second, Err(StoreError::PartBusy { .. })));
+    assert!(matches!(second, Err(DiskError::PartBusy { .. })));
     drop(owner);
     fixture.open(&model);
 }
@@ -189,7 +189,7 @@ fn fault_88_a_part_that_a_process_works_on_is_not_discarded() {
     write(&part, 0..10, CONTENT);
     part.checkpoint().unwrap();
     let refused = PartFile::discard(&fixture.destination, &model);
-    assert!(matches!(refused, Err(StoreError::PartBusy { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(DiskError::PartBusy { .. })), "{refused:?}");
     assert!(fixture.part(&model, "part").exists() && fixture.part(&model, "journal").exists());
     drop(part);
     PartFile::discard(&fixture.destination, &model).unwrap();

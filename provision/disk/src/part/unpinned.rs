@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::names::{FileNames, PartNames};
 use super::part_file::{PartFile, SYNCING};
 use crate::destination::Destination;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use provision_core::digest::Sha256;
 use provision_core::journal;
 use provision_core::lockfile::Model;
@@ -21,22 +21,22 @@ impl PartFile {
     /// for the digest. Returns that file. The caller holds the destination's lock.
     ///
     /// # Errors
-    /// [`StoreError::Sealed`] if bytes are missing; nothing has changed then.
+    /// [`DiskError::Sealed`] if bytes are missing; nothing has changed then.
     pub fn name_by_own_digest(
         self: Arc<Self>,
         destination: &Destination,
         of_digest: impl FnOnce(Sha256) -> Model,
-    ) -> Result<Model, StoreError> {
+    ) -> Result<Model, DiskError> {
         self.hash_ready()?;
         self.checkpoint()?;
         let (sha256, hashed) = self.state_when_idle().pieces.whole();
         if hashed != self.size() {
-            return Err(StoreError::Sealed { path: self.path() });
+            return Err(DiskError::Sealed { path: self.path() });
         }
         let model = of_digest(sha256);
         let names = FileNames::new(&model, &PartNames::Shared);
         let directory = destination.parent(&model.path, true)?.ok_or_else(|| {
-            StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
+            DiskError::of("creating the directory", destination.root().path(), Errno::NOENT)
         })?;
         let (_, size, placeholder) = self.model();
         let written = self.directory.read_small(&self.names.journal, journal::MAX_BYTES)?.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::part_file::PartFile;
 use super::part_file::State;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use provision_core::piece_list::VerifiedBy;
 
 /// A part whose bytes have the digest that the lock lists, or the digests of the list that the lock pins.
@@ -30,21 +30,21 @@ impl PartFile {
     /// piece has its digest; the file's own is not computed. Seals the part: no thread can write to it afterwards.
     ///
     /// # Errors
-    /// [`StoreError::Mismatch`] if the digest differs; the bytes stay until [`PartFile::reset`] or
-    /// [`PartFile::remove`]. [`StoreError::WrongPieces`] if pieces differ; they stay until [`PartFile::drop_wrong`].
+    /// [`DiskError::Mismatch`] if the digest differs; the bytes stay until [`PartFile::reset`] or
+    /// [`PartFile::remove`]. [`DiskError::WrongPieces`] if pieces differ; they stay until [`PartFile::drop_wrong`].
     /// The error of an earlier failed sync; the part is gone then.
-    pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
+    pub fn verify(self: Arc<Self>) -> Result<Verified, DiskError> {
         self.verify_while(|| true)
     }
 
     /// As [`Self::verify`]. Before each block that is still to be hashed, `keep_going` says whether to go on.
     ///
     /// # Errors
-    /// [`StoreError::Interrupted`] if not; the part can still be written and verified.
+    /// [`DiskError::Interrupted`] if not; the part can still be written and verified.
     pub fn verify_while(
         self: Arc<Self>,
         mut keep_going: impl FnMut() -> bool,
-    ) -> Result<Verified, StoreError> {
+    ) -> Result<Verified, DiskError> {
         self.hash_ready_while(&mut keep_going)?;
         // Waits for writes in progress. Later writes fail.
         let mut sealed = self.sealed.write().unwrap_or_else(PoisonError::into_inner);
@@ -69,13 +69,13 @@ impl PartFile {
     }
 
     /// Decides about a part whose bytes are hashed.
-    fn judge(&self, state: &State) -> Result<VerifiedBy, StoreError> {
+    fn judge(&self, state: &State) -> Result<VerifiedBy, DiskError> {
         let path = || self.final_path();
         if self.has_list() {
             if state.pieces.are_verified() {
                 return Ok(VerifiedBy::Pieces);
             }
-            return Err(StoreError::WrongPieces { path: path(), ranges: state.pieces.lacking() });
+            return Err(DiskError::WrongPieces { path: path(), ranges: state.pieces.lacking() });
         }
         let (_, size, expected) = self.model();
         let (found, hashed) = state.pieces.whole();
@@ -83,6 +83,6 @@ impl PartFile {
         if hashed == size && found == expected {
             return Ok(VerifiedBy::Digest);
         }
-        Err(StoreError::Mismatch { path: path(), expected, found })
+        Err(DiskError::Mismatch { path: path(), expected, found })
     }
 }

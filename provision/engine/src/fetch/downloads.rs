@@ -18,8 +18,8 @@ use provision_core::piece_list::PieceList;
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{
-    self, CopyError, Destination, DestinationLock, Installed, LinkedFile, PartFile, PartNames, PartOptions,
-    SourceFile, StoreError,
+    self, CopyError, Destination, DestinationLock, DiskError, Installed, LinkedFile, PartFile, PartNames,
+    PartOptions, SourceFile,
 };
 
 /// Turns a plan's missing files into downloads.
@@ -48,7 +48,7 @@ impl Collector<'_> {
                 None => downloads.push(self.beside_target(index, model, part)),
                 Some((cache, guard)) => match self.in_cache(index, model, cache, guard) {
                     Ok(one) => downloads.push(one),
-                    Err(StoreError::Interrupted { .. }) => break,
+                    Err(DiskError::Interrupted { .. }) => break,
                     Err(error) => {
                         let message =
                             format!("{} is downloaded without the cache: {}", model.path, error.reason());
@@ -104,7 +104,7 @@ impl Collector<'_> {
         model: &Model,
         cache: &Cache,
         guard: &DestinationLock,
-    ) -> Result<Download, StoreError> {
+    ) -> Result<Download, DiskError> {
         let (object, part_names) = (Cache::object(model), part_names(guard.is_exclusive()));
         if self.force {
             PartFile::discard(cache.place(), &object)?;
@@ -148,7 +148,7 @@ impl Collector<'_> {
         let interrupted = self.interrupted.clone();
         AfterInstall(Box::new(move |installed| {
             let object = SourceFile::open_installed(cache.place(), &installed)?;
-            let object = object.ok_or_else(|| StoreError::Missing {
+            let object = object.ok_or_else(|| DiskError::Missing {
                 path: cache.place().root().path().join(installed.path.as_str()),
             })?;
             // The time of last use only matters to pruning.
@@ -182,7 +182,7 @@ impl Collector<'_> {
                 Ok(()) => {
                     let _ = cache.touch(&object.sha256);
                 }
-                Err(StoreError::Interrupted { .. }) => {}
+                Err(DiskError::Interrupted { .. }) => {}
                 Err(error) => observer.observe(&Event::Warning {
                     message: format!("{} is not in the cache: {}", installed.path, error.reason()),
                 }),
@@ -207,7 +207,7 @@ fn link_or_copy(
     (place, options): (&Destination, PartOptions<'_>),
     model: &Model,
     interrupted: &watch::Receiver<bool>,
-) -> Result<Installed, StoreError> {
+) -> Result<Installed, DiskError> {
     let go_on = || !*interrupted.borrow();
     let to = (place, options.clone());
     let copied = match provision_disk::install_hard_link(to, model, (file, LinkedFile::OfCache), go_on) {
@@ -219,8 +219,8 @@ fn link_or_copy(
         Err(error) => Err(error),
     };
     copied.map_err(|error| match error {
-        CopyError::Pieces { .. } => StoreError::CopyDiffers { path: place.path_of(&model.path) },
-        error => error.into_store_error(),
+        CopyError::Pieces { .. } => DiskError::CopyDiffers { path: place.path_of(&model.path) },
+        error => error.into_disk_error(),
     })
 }
 

@@ -19,7 +19,7 @@ use crate::transfer::FileError;
 use provision_core::event::{Event, FileIndex, Outcome};
 use provision_core::lockfile::Model;
 use provision_core::shortened_list::shortened_list;
-use provision_disk::{self, Destination, PartNames, StoreError};
+use provision_disk::{self, Destination, DiskError, PartNames};
 
 /// Plans the job and reports the plan. Blocks.
 pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchError> {
@@ -90,11 +90,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
 ///
 /// # Errors
 /// [`FetchError::Unwritable`] if a file is missing or wrong.
-pub(super) fn without_writing(
-    job: &Job<'_>,
-    started: Instant,
-    why: StoreError,
-) -> Result<Report, FetchError> {
+pub(super) fn without_writing(job: &Job<'_>, started: Instant, why: DiskError) -> Result<Report, FetchError> {
     let Some(destination) = open(job)?.map(Arc::new) else { return Err(why.into()) };
     let planner = Planner {
         destination: &destination,
@@ -147,7 +143,7 @@ fn warn_of_unasked(job: &Job<'_>, lists: &PieceLists, items: &[Item]) {
     }
 }
 
-fn open(job: &Job<'_>) -> Result<Option<Destination>, StoreError> {
+fn open(job: &Job<'_>) -> Result<Option<Destination>, DiskError> {
     let opened = Destination::open(&job.destination)?;
     Ok(opened.map(|destination| job.config.prepare(destination)))
 }

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 
 use provision_core::lockfile::Model;
 use provision_core::shortened_list::shortened_list;
-use provision_disk::StoreError;
+use provision_disk::DiskError;
 
 /// The files that an error names.
 pub(super) const NAMED: usize = 8;
@@ -16,7 +16,7 @@ pub(super) const NAMED: usize = 8;
 pub enum FetchError {
     /// The disk failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
     /// Another run holds the destination's lock.
     #[error(
         "timed out after {} s waiting for the lock held by another run: {holder}. Wait for that run to end, stop it, \
@@ -39,7 +39,7 @@ pub enum FetchError {
         /// The first few paths.
         names: String,
         /// The refused write.
-        source: StoreError,
+        source: DiskError,
     },
     /// Files are missing, and the run may not use the network.
     #[error(

@@ -17,8 +17,8 @@ use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{PieceList, VerifiedBy};
 use provision_disk::{
-    self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, PartOptions, SourceFile,
-    StoreError,
+    self, CopyError, Destination, DiskError, Installed, LinkedFile, PartFile, PartNames, PartOptions,
+    SourceFile,
 };
 
 /// A local copy that is wrong. Some of its pieces may be right.
@@ -40,7 +40,7 @@ pub(super) enum CopyOutcome {
     Nowhere(Option<Box<PartFile>>, u64),
     /// The run was stopped.
     Interrupted,
-    Failed(StoreError),
+    Failed(DiskError),
 }
 
 /// Installs models from local files.
@@ -86,7 +86,7 @@ impl LocalCopier<'_> {
                     self.finished(index, model, outcome, started);
                     return self.outcome(model, candidate, installed, outcome);
                 }
-                Err(CopyError::Part(StoreError::Interrupted { .. })) => return CopyOutcome::Interrupted,
+                Err(CopyError::Part(DiskError::Interrupted { .. })) => return CopyOutcome::Interrupted,
                 Err(CopyError::Part(error)) => return CopyOutcome::Failed(error),
                 Err(error) => self.refuse(&mut target, &candidate, source, error),
             }
@@ -151,16 +151,15 @@ impl LocalCopier<'_> {
                     // A download into a cache would leave it beside the file.
                     let _ = part.remove();
                 }
-                StoreError::WrongPieces { path, ranges: missing }
+                DiskError::WrongPieces { path, ranges: missing }
             }
-            error => error.into_store_error(),
+            error => error.into_disk_error(),
         };
         let path = &candidate.path;
         let store_directory = self.store_directory_of(candidate);
-        let is_wrong = matches!(error, StoreError::Mismatch { .. } | StoreError::WrongPieces { .. });
+        let is_wrong = matches!(error, DiskError::Mismatch { .. } | DiskError::WrongPieces { .. });
         if is_wrong {
-            if let (StoreError::Mismatch { found, .. }, Some((stores, _))) =
-                (&error, self.store_of(candidate))
+            if let (DiskError::Mismatch { found, .. }, Some((stores, _))) = (&error, self.store_of(candidate))
             {
                 stores.note(path, *found);
             }
@@ -177,7 +176,7 @@ impl LocalCopier<'_> {
         }
         let is_used = is_compared && target.part.is_some();
         if is_wrong && model.pieces.is_some() && !is_used {
-            let wrong = if let StoreError::WrongPieces { ranges, .. } = error { Some(ranges) } else { None };
+            let wrong = if let DiskError::WrongPieces { ranges, .. } = error { Some(ranges) } else { None };
             let mut copies = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
             copies.push(WrongCopy { index, file, wrong });
         } else if is_wrong
@@ -232,7 +231,7 @@ impl LocalCopier<'_> {
         let path = self.destination.path_of(&from.path);
         let source = match SourceFile::open_below_or_linked(self.destination, &from.path) {
             Ok(Some(source)) => source,
-            Ok(None) => return CopyOutcome::Failed(StoreError::Missing { path }),
+            Ok(None) => return CopyOutcome::Failed(DiskError::Missing { path }),
             Err(error) => return CopyOutcome::Failed(error),
         };
         self.observer.observe(&Event::Copying { file: index, from: path.to_string(), as_link: false });
@@ -242,10 +241,10 @@ impl LocalCopier<'_> {
                 self.finished(index, model, Outcome::Copied, started);
                 CopyOutcome::Installed(installed, Outcome::Copied)
             }
-            Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,
+            Err(CopyError::Part(DiskError::Interrupted { .. })) => CopyOutcome::Interrupted,
             Err(error) => {
                 let mistake = self.mistaken_list((model, from), &source, &error);
-                CopyOutcome::Failed(mistake.unwrap_or_else(|| error.into_store_error()))
+                CopyOutcome::Failed(mistake.unwrap_or_else(|| error.into_disk_error()))
             }
         }
     }
@@ -257,8 +256,8 @@ impl LocalCopier<'_> {
         (model, from): (&Model, &Model),
         source: &SourceFile,
         error: &CopyError,
-    ) -> Option<StoreError> {
-        if !matches!(error, CopyError::Pieces { .. } | CopyError::Source(StoreError::Mismatch { .. })) {
+    ) -> Option<DiskError> {
+        if !matches!(error, CopyError::Pieces { .. } | CopyError::Source(DiskError::Mismatch { .. })) {
             return None;
         }
         let verify = |list| {
@@ -267,7 +266,7 @@ impl LocalCopier<'_> {
         };
         let (mistaken, found) = match verify(None) {
             Ok(_) => (model, model.sha256),
-            Err(CopyError::Source(StoreError::Mismatch { found, .. })) => (from, found),
+            Err(CopyError::Source(DiskError::Mismatch { found, .. })) => (from, found),
             Err(_) => return None,
         };
         let list = self.lists.of(mistaken)?;
@@ -275,7 +274,7 @@ impl LocalCopier<'_> {
             return None;
         }
         let (path, expected) = (source.path().to_owned(), model.sha256);
-        Some(StoreError::MistakenList { path, model: mistaken.path.clone(), expected, found })
+        Some(DiskError::MistakenList { path, model: mistaken.path.clone(), expected, found })
     }
 
     fn install(

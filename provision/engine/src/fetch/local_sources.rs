@@ -14,7 +14,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, FileId, SourceFile, StoreError};
+use provision_disk::{Destination, DiskError, FileId, SourceFile};
 
 /// Directories on this machine that may hold a model's bytes.
 #[derive(Debug, Clone, Default)]
@@ -241,12 +241,12 @@ fn other_size(found: u64, model: &Model) -> String {
     format!("it has {}, the lock says {}", ByteSize(found).exact(), ByteSize(model.size).exact())
 }
 
-pub(super) fn reason(error: &StoreError) -> String {
+pub(super) fn reason(error: &DiskError) -> String {
     match error {
-        StoreError::Mismatch { expected, found, .. } => {
+        DiskError::Mismatch { expected, found, .. } => {
             format!("it has SHA-256 {found}, the lock says {expected}")
         }
-        StoreError::WrongPieces { ranges, .. } => {
+        DiskError::WrongPieces { ranges, .. } => {
             let wrong = ranges.iter().map(ByteRange::len).sum();
             format!("{} of it differ from the piece list", ByteSize(wrong).exact())
         }

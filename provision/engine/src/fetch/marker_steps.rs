@@ -11,7 +11,7 @@ use crate::marker::Marker;
 use crate::piece_lists::{ListPlaces, PieceLists};
 use provision_core::event::{Event, Observer, Silent};
 use provision_core::lockfile::{Lockfile, Model};
-use provision_disk::{Destination, Installed, StoreError};
+use provision_disk::{Destination, DiskError, Installed};
 
 /// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then the only work is to keep
 /// the piece lists that have come beside the lock since.
@@ -51,7 +51,7 @@ pub(super) fn invalidate(
     name: &str,
     plan: &[Item],
     models: &[&Model],
-) -> Result<(), StoreError> {
+) -> Result<(), DiskError> {
     let changes =
         |(item, model): (&Item, &&Model)| !matches!(item.plan, Plan::Present(_)) && marker.lists(&model.path);
     if plan.iter().zip(models).any(changes) { Marker::remove(destination, name) } else { Ok(()) }

@@ -18,7 +18,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_disk::{
-    Destination, FileId, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError,
+    Destination, DiskError, FileId, Found, Installed, PartFile, PartNames, SourceFile, Stamp,
 };
 
 /// The action for one file.
@@ -36,7 +36,7 @@ pub(super) enum Plan {
     /// Copy it from another file of the run that has the same bytes.
     CopyOf(FileIndex),
     /// None: the disk failed.
-    Failed(StoreError),
+    Failed(DiskError),
 }
 
 /// One file of the plan.
@@ -160,7 +160,7 @@ impl Planner<'_> {
     }
 
     /// Syncs a file that is right: the marker will list it, and hashing may have read bytes that are only in memory.
-    fn sync(&self, target: &HashTarget<'_>, found: &SourceFile) -> Result<(), StoreError> {
+    fn sync(&self, target: &HashTarget<'_>, found: &SourceFile) -> Result<(), DiskError> {
         match target.link {
             _ if self.config.dry_run => Ok(()),
             Some(_) => found.make_durable(),
@@ -236,7 +236,7 @@ impl Planner<'_> {
         }
     }
 
-    fn would_fetch(&self, model: &Model) -> Result<u64, StoreError> {
+    fn would_fetch(&self, model: &Model) -> Result<u64, DiskError> {
         if self.config.force {
             return Ok(0);
         }
@@ -304,7 +304,7 @@ impl Planner<'_> {
 
     fn not_a_file(&self, model: &Model, what: &'static str) -> Finding {
         let path = self.destination.path_of(&model.path);
-        Finding::Decided(Plan::Failed(StoreError::NotAFile { path, what }))
+        Finding::Decided(Plan::Failed(DiskError::NotAFile { path, what }))
     }
 
     fn installed_by_marker(&self, model: &Model) -> Option<Installed> {
@@ -312,19 +312,19 @@ impl Planner<'_> {
     }
 
     /// Removes the journal of a run that was killed between the rename and the end of its clean-up.
-    fn discard_journal(&self, model: &Model) -> Result<(), StoreError> {
+    fn discard_journal(&self, model: &Model) -> Result<(), DiskError> {
         if self.config.dry_run {
             return Ok(());
         }
         match PartFile::discard(self.destination, model) {
             // The file is right: another run's part of it is that run's.
-            Err(StoreError::PartBusy { .. }) => Ok(()),
+            Err(DiskError::PartBusy { .. }) => Ok(()),
             discarded => discarded,
         }
     }
 
     /// Opens the part of an earlier run, if there is one.
-    fn part(&self, model: &Model) -> Result<Option<Box<PartFile>>, StoreError> {
+    fn part(&self, model: &Model) -> Result<Option<Box<PartFile>>, DiskError> {
         if self.config.force {
             PartFile::discard(self.destination, model)?;
             return Ok(None);
@@ -425,7 +425,7 @@ pub(super) fn allow_replacing_links(
     plan: &[Item],
     models: &[&Model],
     destination: &Destination,
-) -> Result<(), StoreError> {
+) -> Result<(), DiskError> {
     plan.iter().zip(models).try_for_each(|(item, model)| {
         if let Some(target) = &item.stale_link
             && let Some(directory) = destination.parent(&model.path, false)?

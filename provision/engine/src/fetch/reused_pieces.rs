@@ -30,7 +30,7 @@ use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
 use provision_core::piece_index::{FoundPiece, PieceIndex};
 use provision_core::piece_list::{PieceList, samples};
-use provision_disk::{CopyError, Destination, PartFile, PartOptions, PieceCopy, SourceFile, StoreError};
+use provision_disk::{CopyError, Destination, DiskError, PartFile, PartOptions, PieceCopy, SourceFile};
 
 /// The bytes that are copied between two events.
 const BATCH: u64 = 32 << 20;
@@ -66,7 +66,7 @@ pub(super) struct Reused {
     /// The bytes that were right.
     pub(super) bytes: u64,
     /// The failure of the disk.
-    pub(super) error: Option<StoreError>,
+    pub(super) error: Option<DiskError>,
 }
 
 /// A file that lacks pieces.
@@ -225,7 +225,7 @@ impl<'a> PieceReuse<'a> {
     fn each(
         &self,
         files: &[Mutex<Lacking<'_>>],
-        work: impl Fn(&mut Lacking<'_>) -> Result<(), StoreError> + Sync,
+        work: impl Fn(&mut Lacking<'_>) -> Result<(), DiskError> + Sync,
     ) {
         // A large file is copied by several threads, too.
         work_queue::each(
@@ -237,7 +237,7 @@ impl<'a> PieceReuse<'a> {
                 if file.reused.error.is_none()
                     && !self.is_interrupted()
                     && let Err(error) = work(&mut file)
-                    && !matches!(error, StoreError::Interrupted { .. })
+                    && !matches!(error, DiskError::Interrupted { .. })
                 {
                     file.reused.error = Some(error);
                 }
@@ -298,7 +298,7 @@ impl<'a> PieceReuse<'a> {
         pieces: &[FoundPiece],
         sources: &BTreeMap<u32, KnownFile>,
         left_out: &LeftOut,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         let by_source: Vec<&[FoundPiece]> = pieces.chunk_by(|a, b| a.source == b.source).collect();
         let main = by_source.iter().max_by_key(|pieces| pieces.iter().map(|piece| piece.length).sum::<u32>());
         let Some(main) = main.and_then(|pieces| sources.get(&pieces[0].source)) else { return Ok(()) };
@@ -325,7 +325,7 @@ impl<'a> PieceReuse<'a> {
         file: &mut Lacking<'_>,
         source: &SourceFile,
         wrong: Option<&[ByteRange]>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         let Some((_, list, lacking)) = file.lacking() else { return Ok(()) };
         let is_there = |piece: &usize| {
             let range = list.pieces()[*piece].range;
@@ -358,7 +358,7 @@ impl<'a> PieceReuse<'a> {
         file: &mut Lacking<'_>,
         copies: &[PieceCopy<'_>],
         mut go_on: impl FnMut(&[PieceCopy<'_>], &[bool]) -> bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DiskError> {
         let mut copies = copies;
         while !copies.is_empty() {
             let (mut end, mut bytes) = (0, 0);
@@ -371,7 +371,7 @@ impl<'a> PieceReuse<'a> {
             let index = file.download.index;
             let part = self.part(file)?;
             let copied = part.copy_pieces(batch, &mut |_| !self.is_interrupted());
-            let right = copied.map_err(CopyError::into_store_error)?.right;
+            let right = copied.map_err(CopyError::into_disk_error)?.right;
             let of_right = batch.iter().zip(&right).filter(|(_, right)| **right);
             let bytes = of_right.map(|(copy, _)| part.pieces().pieces()[copy.piece].range.len()).sum();
             if bytes > 0 {
@@ -386,7 +386,7 @@ impl<'a> PieceReuse<'a> {
     }
 
     /// The file's part, with its list.
-    fn part<'f>(&self, file: &'f mut Lacking<'_>) -> Result<&'f PartFile, StoreError> {
+    fn part<'f>(&self, file: &'f mut Lacking<'_>) -> Result<&'f PartFile, DiskError> {
         let Download { part, place, model, part_names, .. } = &mut *file.download;
         let opened = if let Some(opened) = part.take().filter(PartFile::has_list) {
             opened

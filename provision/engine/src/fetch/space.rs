@@ -8,7 +8,7 @@ use super::local_sources::LocalSources;
 use super::plan::{Item, Plan};
 use crate::cache::Cache;
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, OtherVolume, PartFile, StoreError};
+use provision_disk::{Destination, DiskError, OtherVolume, PartFile};
 
 /// Bytes that a plan needs.
 #[derive(Debug, Clone, Default)]
@@ -99,10 +99,10 @@ pub(super) fn check_space(
     needs: &Needs,
     destination: &Destination,
     cache: Option<&Cache>,
-) -> Result<(), StoreError> {
+) -> Result<(), DiskError> {
     let fits = |needed, free, path: &Utf8Path, option| {
         let path = path.to_owned();
-        if needed <= free { Ok(()) } else { Err(StoreError::NotEnoughSpace { path, needed, free, option }) }
+        if needed <= free { Ok(()) } else { Err(DiskError::NotEnoughSpace { path, needed, free, option }) }
     };
     let check =
         |needed, place: &Destination, option| fits(needed, place.free_space()?, place.root().path(), option);

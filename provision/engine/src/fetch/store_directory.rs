@@ -14,7 +14,7 @@ use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
-use provision_disk::{SourceFile, StoreError};
+use provision_disk::{DiskError, SourceFile};
 
 /// A store that is a directory: it has each file under its digest.
 pub(super) struct StoreDirectory {
@@ -56,11 +56,11 @@ impl StoreDirectory {
         model: &Model,
         list: Option<&PieceList>,
         file: &SourceFile,
-        error: &StoreError,
+        error: &DiskError,
     ) {
         let bytes = match error {
-            StoreError::Mismatch { expected, found, .. } => Some((None, *expected, *found)),
-            StoreError::WrongPieces { ranges, .. } => list.and_then(|list| wrong_piece(list, ranges, file)),
+            DiskError::Mismatch { expected, found, .. } => Some((None, *expected, *found)),
+            DiskError::WrongPieces { ranges, .. } => list.and_then(|list| wrong_piece(list, ranges, file)),
             _ => None,
         };
         if let Some(bytes) = bytes {

@@ -7,7 +7,7 @@ use provision_core::event::{Event, Observer, Outcome};
 use provision_core::lockfile::Model;
 use provision_core::safetensors;
 use provision_core::shortened_list::shortened_list;
-use provision_disk::{Destination, StoreError};
+use provision_disk::{Destination, DiskError};
 
 /// The run goes on without its cache, which only saves time.
 pub(super) fn warn_cache_unused(observer: &dyn Observer, path: &Utf8Path, why: &dyn std::fmt::Display) {
@@ -15,7 +15,7 @@ pub(super) fn warn_cache_unused(observer: &dyn Observer, path: &Utf8Path, why: &
 }
 
 /// The set is complete, and this user may not write the marker.
-pub(super) fn warn_without_marker(why: &StoreError, observer: &dyn Observer) {
+pub(super) fn warn_without_marker(why: &DiskError, observer: &dyn Observer) {
     let message =
         format!("no marker could be written, so each run checks every file again: {}", why.reason());
     observer.observe(&Event::Warning { message });

@@ -10,7 +10,7 @@ use provision_core::byte_range::RangeSet;
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::event::Event;
 use provision_core::piece_list::{MAX_PIECE, PieceList, VerifiedBy};
-use provision_disk::{SourceFile, StoreError};
+use provision_disk::{DiskError, SourceFile};
 
 /// The bytes that are read at once, for each run.
 const BLOCK: u64 = 1 << 20;
@@ -23,7 +23,7 @@ const RUNS: u64 = 8;
 #[derive(Clone, Copy)]
 pub(super) struct Hooks<'a> {
     pub(super) go_on: &'a (dyn Fn() -> bool + Sync),
-    pub(super) on_right: &'a (dyn Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError> + Sync),
+    pub(super) on_right: &'a (dyn Fn(&HashTarget<'_>, &SourceFile) -> Result<(), DiskError> + Sync),
 }
 
 /// A file to compare.
@@ -285,7 +285,7 @@ impl<'a> Lane<'a> {
             };
             if !go_on() {
                 let path = self.file.path().to_owned();
-                return Err(FileState::Unreadable(StoreError::Interrupted { path }));
+                return Err(FileState::Unreadable(DiskError::Interrupted { path }));
             }
             let length = (piece.range.end - self.at).min(BLOCK) as usize;
             if length == 0 {

@@ -11,7 +11,7 @@ use super::named;
 use provision_core::digest::Sha256;
 use provision_core::model_path::KEPT_LISTS;
 use provision_core::piece_list::{MAX_LIST, PieceList};
-use provision_disk::{Destination, Directory, Found, StoreError};
+use provision_disk::{Destination, Directory, DiskError, Found};
 
 /// The kept lists of a destination.
 pub(super) struct Kept(pub(super) Arc<Destination>);
@@ -52,7 +52,7 @@ impl Kept {
 
     /// Removes the lists whose file has none of the digests `needed`, and the temporary files of killed runs. No other
     /// run may be working here.
-    pub(super) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
+    pub(super) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), DiskError> {
         let Some(directory) = self.directory(false) else { return Ok(()) };
         for (name, _) in unneeded(&self.0, needed)? {
             directory.remove(&name)?;
@@ -69,7 +69,7 @@ impl Kept {
 pub(crate) fn unneeded(
     destination: &Destination,
     needed: &HashSet<Sha256>,
-) -> Result<Vec<(String, u64)>, StoreError> {
+) -> Result<Vec<(String, u64)>, DiskError> {
     let Some(directory) = open(destination)? else { return Ok(Vec::new()) };
     let is_needed = |name: &str| {
         let bytes = directory.read_small(name, MAX_LIST).ok()??;
@@ -97,14 +97,14 @@ fn is_ours(directory: &Directory, name: &str) -> bool {
 ///
 /// # Errors
 /// It cannot be removed.
-pub(crate) fn remove(destination: &Destination, name: &str) -> Result<bool, StoreError> {
+pub(crate) fn remove(destination: &Destination, name: &str) -> Result<bool, DiskError> {
     open(destination)?.map_or(Ok(false), |directory| directory.remove(name))
 }
 
 /// The directory; `None` if there is none. Anything else under that name is not the program's.
-fn open(destination: &Destination) -> Result<Option<Directory>, StoreError> {
+fn open(destination: &Destination) -> Result<Option<Directory>, DiskError> {
     match destination.root().subdirectory(KEPT_LISTS, false) {
-        Err(StoreError::NotADirectory { .. }) => Ok(None),
+        Err(DiskError::NotADirectory { .. }) => Ok(None),
         opened => opened,
     }
 }

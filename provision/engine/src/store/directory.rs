@@ -12,7 +12,7 @@ use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_disk::{
-    CopyError, Destination, Found, HashedRead, PartNames, SourceFile, StoreError, install_copy,
+    CopyError, Destination, DiskError, Found, HashedRead, PartNames, SourceFile, install_copy,
 };
 
 /// The protocol. The directory may not exist when it is only asked.
@@ -89,12 +89,12 @@ impl DirectoryStore {
         }
         match copied {
             Ok(_) => Ok(()),
-            Err(CopyError::Part(StoreError::Interrupted { .. })) => Err(PushError::Interrupted),
-            Err(CopyError::Source(StoreError::Mismatch { path, expected, found })) => {
+            Err(CopyError::Part(DiskError::Interrupted { .. })) => Err(PushError::Interrupted),
+            Err(CopyError::Source(DiskError::Mismatch { path, expected, found })) => {
                 Err(PushError::Wrong { path, expected, found })
             }
             Err(CopyError::Part(error)) => Err(PushError::Directory(error)),
-            Err(error) => Err(PushError::Disk(error.into_store_error())),
+            Err(error) => Err(PushError::Disk(error.into_disk_error())),
         }
     }
 }

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use provision_core::digest::Sha256;
 use provision_core::source_url::SourceUrl;
-use provision_disk::StoreError;
+use provision_disk::DiskError;
 use provision_http::RequestError;
 use provision_http::metadata::MetadataError;
 
@@ -24,10 +24,10 @@ pub enum PushError {
     MayNotWrite(RequestError),
     /// A file of this machine cannot be read.
     #[error("{}", .0.reason())]
-    Disk(#[from] StoreError),
+    Disk(#[from] DiskError),
     /// The directory of the store cannot be read or written.
     #[error("{}", .0.reason().replace("--dest", "--to"))]
-    Directory(StoreError),
+    Directory(DiskError),
     /// No place of this machine has the file.
     #[error(
         "it is neither installed nor in a cache, so there is nothing to push; run `provision fetch` first, with the same \

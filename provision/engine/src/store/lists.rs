@@ -10,7 +10,7 @@ use super::{LocalFiles, Store, StoredState, Target};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{DIRECTORY, PieceList};
-use provision_disk::{SourceFile, StoreError};
+use provision_disk::{DiskError, SourceFile};
 
 /// The lists of a push.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ impl LocalFiles {
     ///
     /// # Errors
     /// It does not, and a place of lists cannot be read.
-    fn list_of(&self, digest: Sha256, at_most: u64) -> Result<Option<u64>, StoreError> {
+    fn list_of(&self, digest: Sha256, at_most: u64) -> Result<Option<u64>, DiskError> {
         let mut error = None;
         for directory in &self.lists {
             match SourceFile::open(&directory.join(digest.to_string())) {

@@ -16,7 +16,7 @@ use provision_core::event::Event;
 use provision_core::redact::Redactor;
 use provision_core::schedule::Claim;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{PartFile, StoreError};
+use provision_disk::{DiskError, PartFile};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Answer, BodyEnd, BodyKind, Connection, ExpectedBody, RequestError, ResponseError};
 
@@ -61,7 +61,7 @@ pub(super) enum ClaimError {
     /// The request failed.
     Request(RequestError),
     /// The disk failed.
-    Store(StoreError),
+    Disk(DiskError),
     /// The origin answered a range with the whole body.
     NotRanges,
     /// The body is something else than the file. `written` is true if some of it may be in the part.
@@ -87,7 +87,7 @@ pub(super) async fn fetch(
     // A claim never ends while one of its writes is under way.
     let written = sink.finish_write().await;
     let result = match result {
-        Err(ClaimError::Store(_) | ClaimError::Unresolved | ClaimError::SameHost) => result,
+        Err(ClaimError::Disk(_) | ClaimError::Unresolved | ClaimError::SameHost) => result,
         // A disk failure comes before a failure of the request.
         _ => written.and(result),
     };
@@ -111,7 +111,7 @@ struct Sink {
     position: u64,
     gained: u64,
     /// The write under way. The next bytes are read meanwhile.
-    writing: Option<JoinHandle<Result<u64, StoreError>>>,
+    writing: Option<JoinHandle<Result<u64, DiskError>>>,
     /// The answer claims to be the whole file. If its bytes are not the file's, it is something else.
     whole: bool,
     /// The content that its first bytes look like, if not a model.
@@ -325,7 +325,7 @@ impl Sink {
             None => tokio::task::spawn_blocking(move || target.open())
                 .await
                 .unwrap_or_else(resume)
-                .map_err(ClaimError::Store)?,
+                .map_err(ClaimError::Disk)?,
         };
         let _ = self.part.set(part);
         Ok(())
@@ -468,7 +468,7 @@ impl Sink {
         self.handle.state.fetch_or(WAITING, Ordering::Relaxed);
         let written = writing.await.unwrap_or_else(resume);
         self.handle.state.fetch_and(!WAITING, Ordering::Relaxed);
-        let bytes = written.map_err(ClaimError::Store)?;
+        let bytes = written.map_err(ClaimError::Disk)?;
         self.gained += bytes;
         self.target.gained.add(bytes);
         let source = self.source();
@@ -523,7 +523,7 @@ fn write(
     at: u64,
     bytes: Buffer,
     claim: &Claim,
-) -> Result<u64, StoreError> {
+) -> Result<u64, DiskError> {
     let len = bytes.len();
     let here = ByteRange::new(at, at + len as u64);
     let ranges = if claim.plain { part.missing_of(here) } else { vec![here] };

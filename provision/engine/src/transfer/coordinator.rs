@@ -23,7 +23,7 @@ use super::target::Target;
 use super::{DownloadResult, Shared, TICK, TransferConfig};
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId, SourceId};
-use provision_disk::{Installed, StoreError, WrongPiece};
+use provision_disk::{DiskError, Installed, WrongPiece};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, FirstHead, HttpClient, RequestError};
 
@@ -33,13 +33,13 @@ pub(super) use companions::Stores;
 pub(super) enum TaskResult {
     Claim(Box<ClaimEnd>),
     /// With the content that the first bytes look like, if the digest is wrong.
-    Installed(FileId, Result<Installed, StoreError>, Option<SniffedContent>),
-    Reset(FileId, Result<(), StoreError>),
+    Installed(FileId, Result<Installed, DiskError>, Option<SniffedContent>),
+    Reset(FileId, Result<(), DiskError>),
     /// With the wrong pieces, which the part has no more, and their senders.
-    Dropped(FileId, Result<Vec<(WrongPiece, Senders)>, StoreError>),
+    Dropped(FileId, Result<Vec<(WrongPiece, Senders)>, DiskError>),
     /// With the files whose journal failed.
-    Journaled(Vec<(FileId, StoreError)>),
-    Checkpoint(Vec<(FileId, StoreError)>),
+    Journaled(Vec<(FileId, DiskError)>),
+    Checkpoint(Vec<(FileId, DiskError)>),
 }
 
 pub(super) enum Phase {
@@ -250,7 +250,7 @@ impl Coordinator {
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved | claim::ClaimError::SameHost) => {
                 Decision::GoOn
             }
-            Err(claim::ClaimError::Store(error)) => Decision::Drain(Step::FailStore(error)),
+            Err(claim::ClaimError::Disk(error)) => Decision::Drain(Step::FailOnDisk(error)),
             Err(claim::ClaimError::NotRanges) => file.policy.ranges_unsupported(),
             Err(claim::ClaimError::Sniffed { url, sniffed, written }) => {
                 file.policy.unexpected_content(url, sniffed, written, now)
@@ -337,12 +337,12 @@ impl Coordinator {
         }
         let Phase::Draining(step) = std::mem::replace(&mut file.phase, Phase::Transferring) else { return };
         // A stopped run still reports a disk failure, because the next run cannot resume from those bytes.
-        if self.stopping && !matches!(step, Step::FailStore(_)) {
+        if self.stopping && !matches!(step, Step::FailOnDisk(_)) {
             return;
         }
         let index = file.target.index;
         match step {
-            Step::FailStore(error) => {
+            Step::FailOnDisk(error) => {
                 let error = file.policy.store_failed(error);
                 self.fail(id, error);
             }
@@ -416,7 +416,7 @@ impl Coordinator {
                 verified.install()
             });
             let sniffed = match (&installed, target.part.get()) {
-                (Err(StoreError::Mismatch { .. }), Some(part)) => {
+                (Err(DiskError::Mismatch { .. }), Some(part)) => {
                     let redactor = target.redactor(&origin);
                     sniff::sniff(&part.read_prefix(sniff::SNIFF_LENGTH), &target.model, &redactor)
                 }
@@ -429,7 +429,7 @@ impl Coordinator {
     fn installed(
         &mut self,
         id: FileId,
-        result: Result<Installed, StoreError>,
+        result: Result<Installed, DiskError>,
         sniffed: Option<SniffedContent>,
     ) {
         let now = self.shared.now();
@@ -453,15 +453,15 @@ impl Coordinator {
                 file.target.part.take();
             }
             // The final hash or the step after the install was interrupted; the next run repeats it.
-            Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
-            Err(error @ StoreError::WrongPieces { .. }) => {
+            Err(DiskError::Interrupted { .. }) => file.phase = Phase::Transferring,
+            Err(error @ DiskError::WrongPieces { .. }) => {
                 file.phase = Phase::Transferring;
                 if !self.drop_wrong_pieces(id) && !self.stopping {
                     let error = self.files[id.0].policy.store_failed(error);
                     self.fail(id, error);
                 }
             }
-            Err(StoreError::Mismatch { expected, found, .. }) => {
+            Err(DiskError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
                 let lead = file.policy.position();
                 let mixed = file.target.sources[lead].mixed.load(Ordering::Relaxed);

@@ -4,7 +4,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
-use provision_disk::StoreError;
+use provision_disk::DiskError;
 use provision_http::sniff::SniffedContent;
 use provision_http::{RequestError, ResponseError};
 
@@ -16,7 +16,7 @@ pub struct FileError {
     pub attempts: Vec<Attempt>,
     /// The disk's failure, which ends a file regardless of its sources.
     #[source]
-    pub store: Option<StoreError>,
+    pub store: Option<DiskError>,
     /// The file would be a copy of this one, which failed.
     pub original: Option<ModelPath>,
     /// The lock's addresses were not asked, at the user's wish.
@@ -128,7 +128,7 @@ impl FileError {
     }
 
     /// The failure of a file because of the disk.
-    pub fn of_store(error: StoreError) -> Self {
+    pub fn of_store(error: DiskError) -> Self {
         Self { store: Some(error), ..Self::of_sources(Vec::new()) }
     }
 

@@ -20,7 +20,7 @@ use super::buffers::Buffer;
 use super::target::Target;
 use provision_core::byte_range::ByteRange;
 use provision_core::schedule::FileId;
-use provision_disk::{HasherGuard, PartFile, PieceEnd, ReadyPiece, StoreError, Verified, Written};
+use provision_disk::{DiskError, HasherGuard, PartFile, PieceEnd, ReadyPiece, Verified, Written};
 
 /// The most bytes that wait in memory: for few cores, for each core, and in all.
 const LEAST_KEPT: usize = 4 << 20;
@@ -275,7 +275,7 @@ impl Hashing {
     }
 
     /// Verifies a completely written file, unless the run stops, and forgets its bytes. Blocks.
-    pub(super) fn verify(&self, target: &Arc<Target>, part: &Arc<PartFile>) -> Result<Verified, StoreError> {
+    pub(super) fn verify(&self, target: &Arc<Target>, part: &Arc<PartFile>) -> Result<Verified, DiskError> {
         self.finish(target, part);
         let verified = part.clone().verify_while(|| !self.is_stopped());
         // Now that no thread has a hasher of the part, none puts bytes back.
@@ -297,7 +297,7 @@ impl Hashing {
     }
 
     /// Empties a part, and forgets its bytes. Blocks.
-    pub(super) fn reset(&self, part: &Arc<PartFile>) -> Result<(), StoreError> {
+    pub(super) fn reset(&self, part: &Arc<PartFile>) -> Result<(), DiskError> {
         // The part waits for its hashers.
         let reset = part.reset();
         self.forget(part);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::source_url::SourceUrl;
-use provision_disk::StoreError;
+use provision_disk::DiskError;
 use provision_http::{Remedy, RequestError, TransportError};
 
 use super::file_error::{Attempt, FileError, SourceError};
@@ -494,7 +494,7 @@ impl FilePolicy {
     }
 
     /// The disk failed.
-    pub(super) fn store_failed(&mut self, error: StoreError) -> FileError {
+    pub(super) fn store_failed(&mut self, error: DiskError) -> FileError {
         FileError { attempts: std::mem::take(&mut self.attempts), ..FileError::of_store(error) }
     }
 

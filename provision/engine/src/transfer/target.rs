@@ -15,7 +15,7 @@ use provision_core::redact::Redactor;
 use provision_core::schedule::FileId;
 use provision_core::source_url::SourceUrl;
 use provision_disk::{
-    Destination, Installed, PartFile, PartNames, PartOptions, StoreError, WrongPiece, processors,
+    Destination, DiskError, Installed, PartFile, PartNames, PartOptions, WrongPiece, processors,
 };
 use provision_http::{HttpClient, Resolved};
 
@@ -185,10 +185,10 @@ impl Target {
     }
 
     /// Runs the step after the install. Blocks.
-    pub(super) fn deliver(&self, installed: Installed) -> Result<Installed, StoreError> {
+    pub(super) fn deliver(&self, installed: Installed) -> Result<Installed, DiskError> {
         // All bytes are verified here, so a later mismatch is not the source's and needs another error.
         let differs = |error| match error {
-            StoreError::Mismatch { path, .. } => StoreError::CopyDiffers { path },
+            DiskError::Mismatch { path, .. } => DiskError::CopyDiffers { path },
             error => error,
         };
         match &self.then {
@@ -198,7 +198,7 @@ impl Target {
     }
 
     /// The part; opens it if it is not open. Blocks.
-    pub(super) fn open(&self) -> Result<Arc<PartFile>, StoreError> {
+    pub(super) fn open(&self) -> Result<Arc<PartFile>, DiskError> {
         let mut part = self.part.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = &*part {
             return Ok(part.clone());
@@ -235,7 +235,7 @@ impl Target {
     }
 
     /// Takes the wrong pieces out of the part, and returns them with their senders. Blocks.
-    pub(super) fn drop_wrong(&self, part: &PartFile) -> Result<Vec<(WrongPiece, Senders)>, StoreError> {
+    pub(super) fn drop_wrong(&self, part: &PartFile) -> Result<Vec<(WrongPiece, Senders)>, DiskError> {
         let wrong = part.wrong();
         // Before a stream can write other bytes into the pieces: those have senders of their own.
         let senders = wrong.iter().map(|piece| (*piece, self.take_senders(piece.range))).collect();

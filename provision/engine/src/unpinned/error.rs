@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use provision_core::byte_size::ByteSize;
 use provision_core::source_url::SourceUrl;
-use provision_disk::StoreError;
+use provision_disk::DiskError;
 use provision_http::RequestError;
 
 /// A failed download of an unpinned file.
@@ -46,7 +46,7 @@ pub enum UnpinnedError {
     },
     /// A disk operation failed.
     #[error("{}", .0.reason())]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
     /// The cache may not have so many bytes.
     #[error(
         "{path} keeps {} at most, and has no room for {}; --cache-size and `cache prune` make room",
@@ -74,11 +74,11 @@ pub enum UnpinnedError {
 impl UnpinnedError {
     /// True if the place is the reason: the file may be read into another one.
     pub fn is_about_place(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Busy { .. } | Self::CacheFull { .. })
+        matches!(self, Self::Disk(_) | Self::Busy { .. } | Self::CacheFull { .. })
     }
 
     /// True if the place lacks room for the file, and may have some for a smaller one.
     pub fn is_about_room(&self) -> bool {
-        matches!(self, Self::Store(StoreError::NotEnoughSpace { .. }) | Self::CacheFull { .. })
+        matches!(self, Self::Disk(DiskError::NotEnoughSpace { .. }) | Self::CacheFull { .. })
     }
 }

@@ -16,7 +16,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_disk::{Destination, DestinationLock, Folders, FollowLinks, StoreError};
+use provision_disk::{Destination, DestinationLock, DiskError, Folders, FollowLinks};
 
 /// A destination or a cache that collects unpinned files. It is locked until this value and its downloads are dropped.
 pub struct UnpinnedParts {
@@ -119,7 +119,7 @@ impl UnpinnedParts {
         let most = (free / 10 * 9).min(limit);
         if most == 0 {
             let (path, option) = (destination.root().path().to_owned(), self.place.option());
-            return Err(StoreError::NotEnoughSpace { path, needed: 1, free, option }.into());
+            return Err(DiskError::NotEnoughSpace { path, needed: 1, free, option }.into());
         }
         Ok(most)
     }

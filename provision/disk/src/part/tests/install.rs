@@ -8,7 +8,7 @@ use std::sync::Arc;
 use camino::Utf8Path;
 
 use crate::confined::ResolveMode;
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::file_stat::{EARLIEST_MTIME, installed_mtime};
 use crate::install::{failpoint, set_mtime};
 use crate::local_install::{LinkedFile, install_hard_link, install_symlink};
@@ -35,7 +35,7 @@ fn fault_73_a_final_name_of_another_kind_is_refused() {
         plant(kind, &fixture.file("d/x"), &fixture.file("victim"));
         let part = fixture.complete_part();
         let error = part.verify().unwrap().install().unwrap_err();
-        assert!(matches!(error, StoreError::NotAFile { .. }), "{kind}: {error}");
+        assert!(matches!(error, DiskError::NotAFile { .. }), "{kind}: {error}");
         assert_eq!(fs::read(fixture.file("victim")).unwrap(), b"precious");
     }
 }
@@ -47,7 +47,7 @@ fn a_part_that_was_replaced_is_not_installed() {
     let part = fixture.complete_part();
     fs::remove_file(fixture.part(&model, "part")).unwrap();
     fs::write(fixture.part(&model, "part"), b"evil").unwrap();
-    assert!(matches!(part.verify().unwrap().install(), Err(StoreError::PartReplaced { .. })));
+    assert!(matches!(part.verify().unwrap().install(), Err(DiskError::PartReplaced { .. })));
     assert!(!fixture.file("d/x").exists());
 }
 
@@ -65,7 +65,7 @@ fn fault_82_a_rival_part_renamed_by_mistake_is_renamed_back() {
     let part = fixture.complete_part();
     failpoint::set(rival(&fixture, &model));
     let error = part.verify().unwrap().install().unwrap_err();
-    assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
+    assert!(matches!(error, DiskError::PartReplaced { .. }), "{error}");
     assert!(!fixture.file("d/x").exists(), "unverified bytes are under the final name");
     assert_eq!(fs::read(fixture.part(&model, "part")).unwrap(), CONTENT[..20], "its owner can resume");
 }
@@ -87,7 +87,7 @@ fn fault_82_a_file_installed_after_the_rename_stays() {
     failpoint::set(rival(&fixture, &model));
     failpoint::set(move || fs::rename(theirs, name).unwrap());
     let error = part.verify().unwrap().install().unwrap_err();
-    assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
+    assert!(matches!(error, DiskError::PartReplaced { .. }), "{error}");
     assert_eq!(fs::read(fixture.file("d/x")).unwrap(), b"theirs");
 }
 
@@ -110,9 +110,9 @@ fn fault_82_a_part_that_another_run_installed_is_not_emptied() {
     let model = model("d/x", CONTENT);
     let part = Arc::new(fixture.open(&model));
     write(&part, 0..43, &CONTENT.to_ascii_uppercase());
-    assert!(matches!(part.clone().verify(), Err(StoreError::Mismatch { .. })));
+    assert!(matches!(part.clone().verify(), Err(DiskError::Mismatch { .. })));
     fs::rename(fixture.part(&model, "part"), fixture.file("d/x")).unwrap();
-    assert!(matches!(part.reset(), Err(StoreError::PartReplaced { .. })));
+    assert!(matches!(part.reset(), Err(DiskError::PartReplaced { .. })));
     assert_eq!(fs::metadata(fixture.file("d/x")).unwrap().len(), 43);
 }
 
@@ -134,10 +134,7 @@ fn fault_82_a_file_renamed_in_place_of_a_link_is_removed() {
         } else {
             install_hard_link(to, &model, (&source, LinkedFile::OfCache), || true).map(drop)
         };
-        assert!(
-            matches!(failed, Err(CopyError::Part(StoreError::PartReplaced { .. }))),
-            "{kind}: {failed:?}"
-        );
+        assert!(matches!(failed, Err(CopyError::Part(DiskError::PartReplaced { .. }))), "{kind}: {failed:?}");
         assert_eq!(fs::read_dir(fixture.file("d")).unwrap().count(), 0, "{kind}");
     }
 }
@@ -187,10 +184,10 @@ fn fault_82_a_verified_or_installed_part_refuses_writes() {
     let part = fixture.complete_part();
     let late = part.clone();
     let verified = part.verify().unwrap();
-    assert!(matches!(late.write(0, b"evil"), Err(StoreError::Sealed { .. })), "between verify and install");
+    assert!(matches!(late.write(0, b"evil"), Err(DiskError::Sealed { .. })), "between verify and install");
     let installed = verified.install().unwrap();
     // The part's own inode has the final name now.
-    assert!(matches!(late.write(0, b"evil"), Err(StoreError::Sealed { .. })), "after the install");
+    assert!(matches!(late.write(0, b"evil"), Err(DiskError::Sealed { .. })), "after the install");
     assert_eq!(fs::read(fixture.file("d/x")).unwrap(), CONTENT);
     assert!(fixture.destination.is_in_place(&installed).unwrap());
 }
@@ -228,7 +225,7 @@ fn fault_74_a_moved_directory_is_noticed_before_the_marker() {
                 }
             }
             let error = fixture.destination.verify_in_place([&installed]).unwrap_err();
-            assert!(matches!(error, StoreError::Moved { .. }), "{mode:?}, {kind}: {error}");
+            assert!(matches!(error, DiskError::Moved { .. }), "{mode:?}, {kind}: {error}");
             assert!(!fixture.destination.is_in_place(&installed).unwrap(), "{mode:?}, {kind}");
             fs::remove_dir_all(fixture.directory.path().with_extension("away")).ok();
         }

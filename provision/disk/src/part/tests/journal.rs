@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::part::PartFile;
 use crate::part::journal_file::MAX_JOURNAL_BYTES;
 use crate::part::part_file::SYNCING;
@@ -130,7 +130,7 @@ fn fault_70_a_part_whose_sync_failed_is_given_up() {
     // What `sync_data` does when the kernel says that it sync_error pages.
     part.state().sync_error = Some(Errno::IO);
     fs::remove_file(fixture.part(&model, "part")).unwrap();
-    let is_the_sync = |error: &StoreError| matches!(error, StoreError::Io { doing: SYNCING, .. });
+    let is_the_sync = |error: &DiskError| matches!(error, DiskError::Io { doing: SYNCING, .. });
     assert!(is_the_sync(&part.checkpoint().unwrap_err()));
     part.journal_written().unwrap();
     assert!(!fixture.part(&model, "journal").exists(), "a journal without a part");

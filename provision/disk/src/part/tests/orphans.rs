@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use camino::Utf8Path;
 
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::install::set_mtime;
 use crate::part::{PartFile, PartNames, PartOptions};
 use crate::source_file::BLOCK;
@@ -104,7 +104,7 @@ fn fault_81_an_interrupted_adoption_keeps_the_copied_bytes() {
     let is_begun = || fs::metadata(fixture.part(&model, "mine.part")).is_ok_and(|part| part.len() > 0);
     let mine = PartNames::PerProcess("mine".to_owned());
     let stopped = PartFile::resume(&fixture.destination, &model, &mine, || !is_begun());
-    assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
+    assert!(matches!(stopped, Err(DiskError::Interrupted { .. })), "{stopped:?}");
     fs::remove_file(fixture.part(&model, "other.part")).unwrap();
     let part = PartFile::resume(&fixture.destination, &model, &mine, || true).unwrap();
     assert_eq!(part.held(), BLOCK as u64);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::{CopyError, PartFile, PartNames, PartOptions, PieceCopy, PieceEnd};
-use crate::error::StoreError;
+use crate::error::DiskError;
 use crate::local_install::{self, install_copy};
 use crate::source_file::SourceFile;
 use crate::testing::{Fixture, listed, model};
@@ -58,7 +58,7 @@ impl Listed {
         &self,
         options: PartOptions<'_>,
         goes_on: impl FnMut() -> bool,
-    ) -> Result<PartFile, StoreError> {
+    ) -> Result<PartFile, DiskError> {
         PartFile::open(&self.fixture.destination, &self.model, options, goes_on)
     }
 
@@ -141,7 +141,7 @@ proptest! {
                     prop_assert_eq!(installed.verified_by, Some(VerifiedBy::Pieces));
                     break;
                 }
-                Err(StoreError::WrongPieces { ranges, .. }) => {
+                Err(DiskError::WrongPieces { ranges, .. }) => {
                     part.drop_wrong(&part.wrong()).unwrap();
                     prop_assert_eq!(part.missing(), ranges);
                     part.missing()
@@ -257,11 +257,11 @@ fn an_interrupted_copy_or_resume_keeps_the_proven_pieces() {
         blocks += 1;
         blocks < 3
     });
-    assert!(matches!(stopped, Err(CopyError::Part(StoreError::Interrupted { .. }))), "{stopped:?}");
+    assert!(matches!(stopped, Err(CopyError::Part(DiskError::Interrupted { .. }))), "{stopped:?}");
     assert_eq!(part.held(), 160_000, "two pieces side by side, twice");
     drop(part);
     let stopped = listed.open_while(listed.options(), || false);
-    assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
+    assert!(matches!(stopped, Err(DiskError::Interrupted { .. })), "{stopped:?}");
     assert_eq!(listed.open().held(), 160_000);
 }
 
@@ -310,7 +310,7 @@ fn a_source_that_cannot_be_read_is_no_wrong_one() {
     let source = listed.source("source", &listed.content);
     let mut cut = cut_at_first(listed.fixture.file("source"), 0);
     let copied = install_copy(to(), &listed.model, &source, |_| cut());
-    let Err(CopyError::Source(StoreError::Io { source, .. })) = &copied else { panic!("{copied:?}") };
+    let Err(CopyError::Source(DiskError::Io { source, .. })) = &copied else { panic!("{copied:?}") };
     assert_eq!(source.kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(!listed.part().exists(), "a part without bytes stays");
     // A file that was shorter from the start is another one.
@@ -337,7 +337,7 @@ fn a_source_that_is_right_is_not_blamed_for_the_copy() {
         }
         true
     });
-    assert!(matches!(copied, Err(CopyError::Part(StoreError::CopyDiffers { .. }))), "{copied:?}");
+    assert!(matches!(copied, Err(CopyError::Part(DiskError::CopyDiffers { .. }))), "{copied:?}");
     assert!(!part.exists() && !fixture.file("d/x").exists());
 }
 
@@ -363,7 +363,7 @@ fn a_file_is_proven_by_the_list_and_its_wrong_pieces_are_named() {
     let verify_source = |bytes: &[u8]| {
         let source = listed.source("source", bytes);
         match local_install::verify_source(&source, &listed.model, listed.options(), || true) {
-            Err(CopyError::Source(StoreError::WrongPieces { ranges, .. })) => Err(ranges),
+            Err(CopyError::Source(DiskError::WrongPieces { ranges, .. })) => Err(ranges),
             proven => Ok(proven.unwrap()),
         }
     };
@@ -390,7 +390,7 @@ fn a_list_that_the_lock_does_not_pin_is_not_used() {
     let part = listed.open();
     assert!(!part.has_list());
     put(&part, 0..300_000, &lie);
-    assert!(matches!(part.verify(), Err(StoreError::Mismatch { .. })));
+    assert!(matches!(part.verify(), Err(DiskError::Mismatch { .. })));
 }
 
 #[test]

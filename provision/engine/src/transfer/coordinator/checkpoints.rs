@@ -7,7 +7,7 @@ use super::{Coordinator, Phase, TaskResult};
 use crate::transfer::policy::{Decision, Step};
 use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL};
 use provision_core::schedule::{self, FileId};
-use provision_disk::{PartFile, StoreError};
+use provision_disk::{DiskError, PartFile};
 
 impl Coordinator {
     /// Starts a journal or a checkpoint if bytes were written and its time has come.
@@ -22,9 +22,9 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn disk_failed(&mut self, failed: Vec<(FileId, StoreError)>) {
+    pub(super) fn disk_failed(&mut self, failed: Vec<(FileId, DiskError)>) {
         for (file, error) in failed {
-            self.decide(file, Decision::Drain(Step::FailStore(error)), 1);
+            self.decide(file, Decision::Drain(Step::FailOnDisk(error)), 1);
         }
     }
 
@@ -38,8 +38,8 @@ impl Coordinator {
     /// Files of a single claim are skipped: a journal costs more than the bytes that a kill would lose.
     fn with_parts(
         &mut self,
-        ended: impl FnOnce(Vec<(FileId, StoreError)>) -> TaskResult + Send + 'static,
-        work: impl Fn(&PartFile) -> Result<(), StoreError> + Send + 'static,
+        ended: impl FnOnce(Vec<(FileId, DiskError)>) -> TaskResult + Send + 'static,
+        work: impl Fn(&PartFile) -> Result<(), DiskError> + Send + 'static,
     ) {
         let parts: Vec<_> = self
             .live

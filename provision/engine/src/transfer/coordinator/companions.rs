@@ -123,8 +123,8 @@ impl Coordinator {
         let file = &mut self.files[id.0];
         let is_gone = !self.shared.schedule().has_lane(id, source);
         let step = match result {
-            Err(ClaimError::Store(error)) => {
-                return self.decide(id, Decision::Drain(Step::FailStore(error)), 1);
+            Err(ClaimError::Disk(error)) => {
+                return self.decide(id, Decision::Drain(Step::FailOnDisk(error)), 1);
             }
             Ok(()) | Err(ClaimError::Revoked) if is_gone || self.stopping => CompanionStep::Stay,
             Ok(()) | Err(ClaimError::Revoked) if received == 0 => {

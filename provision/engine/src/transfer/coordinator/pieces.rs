@@ -11,7 +11,7 @@ use crate::transfer::policy::{Decision, PieceStep, Step};
 use crate::transfer::provenance::Senders;
 use provision_core::event::Event;
 use provision_core::schedule::{FileId, SourceId};
-use provision_disk::{StoreError, WrongPiece};
+use provision_disk::{DiskError, WrongPiece};
 use provision_http::sniff;
 
 impl Coordinator {
@@ -33,14 +33,14 @@ impl Coordinator {
     pub(super) fn wrong_pieces_dropped(
         &mut self,
         id: FileId,
-        result: Result<Vec<(WrongPiece, Senders)>, StoreError>,
+        result: Result<Vec<(WrongPiece, Senders)>, DiskError>,
     ) {
         let file = &mut self.files[id.0];
         file.is_dropping = false;
         match (result, &file.phase) {
             (Ok(wrong), _) => file.wrong_pieces.extend(wrong),
-            (Err(error), Phase::Draining(_)) => file.phase = Phase::Draining(Step::FailStore(error)),
-            (Err(error), _) => return self.decide(id, Decision::Drain(Step::FailStore(error)), 1),
+            (Err(error), Phase::Draining(_)) => file.phase = Phase::Draining(Step::FailOnDisk(error)),
+            (Err(error), _) => return self.decide(id, Decision::Drain(Step::FailOnDisk(error)), 1),
         }
         self.drained(id);
         self.judge_pieces(id);

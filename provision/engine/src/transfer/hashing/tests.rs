@@ -9,7 +9,7 @@ use crate::test_support::directory;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{Piece as ListedPiece, PieceList};
-use provision_disk::{Destination, PartNames, StoreError};
+use provision_disk::{Destination, DiskError, PartNames};
 
 const MIB: usize = 1 << 20;
 
@@ -118,7 +118,7 @@ fn fault_108_a_stopped_run_hashes_no_further_block() {
     hashing.finish(&file.target, &file.part);
     assert_eq!(file.part.ready(), 3 * MIB as u64);
     let stopped = file.part.clone().verify_while(|| !hashing.is_stopped());
-    assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
+    assert!(matches!(stopped, Err(DiskError::Interrupted { .. })), "{stopped:?}");
     file.part.clone().verify().unwrap();
 }
 
@@ -190,7 +190,7 @@ fn one_file_with_a_list_is_proven_by_all_threads_and_its_wrong_piece_is_told() {
         hashing.finish(&file.target, &file.part);
         assert_eq!(wrong.try_recv(), Ok(FileId(0)), "seed {seed}");
         let verified = file.part.clone().verify();
-        assert!(matches!(verified, Err(StoreError::WrongPieces { .. })), "seed {seed}: {verified:?}");
+        assert!(matches!(verified, Err(DiskError::WrongPieces { .. })), "seed {seed}: {verified:?}");
         file.target.provenance().record(ByteRange::new(0, content.len() as u64), 0);
         let dropped = file.target.drop_wrong(&file.part).unwrap();
         assert_eq!(dropped.len(), 1, "seed {seed}");

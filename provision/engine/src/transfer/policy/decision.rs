@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::transfer::file_error::FileError;
 use provision_core::source_url::SourceUrl;
-use provision_disk::StoreError;
+use provision_disk::DiskError;
 
 /// The next step after a claim has ended.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(in crate::transfer) enum Step {
     /// Give the file up.
     Fail(Box<FileError>),
     /// Give the file up, because of the disk.
-    FailStore(StoreError),
+    FailOnDisk(DiskError),
 }
 
 /// A move to another source.

@@ -56,7 +56,7 @@ fn next(decision: &Decision) -> &'static str {
         Decision::Drain(Step::StartOver { .. }) => "start over",
         Decision::Drain(Step::NextSource(_)) => "next source",
         Decision::Drain(Step::Fail(_)) => "fail",
-        Decision::Drain(Step::FailStore(_)) => "fail at the disk",
+        Decision::Drain(Step::FailOnDisk(_)) => "fail at the disk",
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::os::unix::fs::symlink;
 
-use provision_disk::{FollowLinks, StoreError};
+use provision_disk::{DiskError, FollowLinks};
 use provision_engine::fetch::FetchError;
 
 use super::durability::Stracing;
@@ -44,7 +44,7 @@ fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
         swap(&fixture, &outside);
         run.join().unwrap().unwrap_err()
     });
-    assert!(matches!(error, FetchError::Store(StoreError::Moved { .. })), "{error}");
+    assert!(matches!(error, FetchError::Disk(DiskError::Moved { .. })), "{error}");
     assert!(error.to_string().contains("sub/deep/x"), "{error}");
     assert_untouched(&fixture, &outside);
 
@@ -96,7 +96,7 @@ fn fault_74_a_replaced_destination_gets_no_marker() {
         std::fs::create_dir(fixture.destination()).unwrap();
         run.join().unwrap().unwrap_err()
     });
-    assert!(matches!(error, FetchError::Store(StoreError::Moved { .. })), "{error}");
+    assert!(matches!(error, FetchError::Disk(DiskError::Moved { .. })), "{error}");
     assert!(error.to_string().contains(fixture.destination().as_str()), "{error}");
     assert!(!fixture.path(MARKER).exists() && !fixture.beside("moved").join(MARKER).exists());
     fixture.origin.shape(Shape::default());
