@@ -71,15 +71,15 @@ pub struct SourcesArgs {
 /// The use of the disks and the memory of this machine.
 #[derive(Args, Debug, Clone)]
 pub struct MachineArgs {
-    /// A directory where another program keeps files, such as a Hugging Face cache, ollama's, or any folder: read only,
-    /// and a model that is in it is not downloaded (repeatable)
+    /// Any directory of models, such as a Hugging Face cache or ollama's: it is only read, and what it has is not
+    /// downloaded (repeatable)
     #[arg(long, value_name = "DIR", env = "PROVISION_REUSE", value_delimiter = ',')]
     pub reuse: Vec<Utf8PathBuf>,
     /// The way of reused files into the destination
     #[arg(long, value_name = "HOW", env = "PROVISION_REUSE_MODE", value_enum, default_value_t = ReuseModeArg::Copy)]
     pub reuse_mode: ReuseModeArg,
-    /// Read the complete set once, the smallest files first and as far as they fit into the free memory: the program
-    /// that starts next finds them there
+    /// Read the complete set once, the smallest files first, as far as free memory allows: the program that starts next
+    /// finds it there
     #[arg(long, env = "PROVISION_WARM", value_parser = FalseyValueParser::new())]
     pub warm: bool,
 }
