@@ -174,9 +174,7 @@ impl Marker {
     pub fn remove_those_of(destination: &Destination, paths: &[&ModelPath]) -> Result<(), DiskError> {
         let root = destination.root();
         let mut removed = false;
-        for name in root.names()? {
-            // Another file of the root is no marker: it parses as an empty one.
-            let marker = Self::load(destination, &name);
+        for (name, marker) in Self::all(destination)? {
             removed |= paths.iter().any(|path| marker.lists(path)) && root.remove(&name)?;
         }
         if removed { root.sync() } else { Ok(()) }

@@ -241,6 +241,11 @@ impl PieceLists {
         }
     }
 
+    /// True if there may be a kept list. Blocks.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.as_ref().is_some_and(Kept::exists)
+    }
+
     /// Removes the kept lists of files with none of the digests `needed`. No other run may be working in the
     /// destination. Blocks.
     ///

@@ -310,10 +310,11 @@ impl<'j> Opened<'j> {
 
     /// Removes the kept lists of files that no marker knows.
     pub(super) fn prune_lists(&self) {
-        let Some(markers) = Marker::all(&self.destination).ok().filter(|_| self.locks.main.is_exclusive())
-        else {
+        // Without a list there is no need to search the root, which may hold thousands of models, for markers.
+        if !self.locks.main.is_exclusive() || !self.lists.has_kept() {
             return;
-        };
+        }
+        let Ok(markers) = Marker::all(&self.destination) else { return };
         let known = markers.iter().flat_map(|(_, marker)| marker.digests());
         // A list that stays only takes space.
         let _ = self.lists.prune(&known.map(|(_, sha256)| sha256).collect());

@@ -21,6 +21,11 @@ impl Kept {
         self.0.root().subdirectory(KEPT_LISTS, create).ok().flatten()
     }
 
+    /// True if the destination has a directory of kept lists.
+    pub(super) fn exists(&self) -> bool {
+        self.directory(false).is_some()
+    }
+
     /// The bytes of a list, at most `most`.
     pub(super) fn read(&self, list: &Sha256, most: u64) -> Option<Vec<u8>> {
         self.directory(false)?.read_small(&list.to_string(), most).ok()?
