@@ -130,9 +130,8 @@ fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> 
     let edited = edit::<_, EditFailure>(path, write::lock_wait(), |document| {
         let is_as_read = |(before, _): &&(Entry, Entry)| document.get(&before.path).as_ref() == Some(before);
         let (ours, others): (Vec<_>, Vec<_>) = changed.iter().partition(is_as_read);
-        for (_, now) in &ours {
-            document.put(now)?;
-        }
+        // All at once: each change parses the whole lock.
+        document.put_all(&ours.iter().map(|(_, now)| now.clone()).collect::<Vec<_>>())?;
         Ok((
             ours.into_iter().cloned().collect::<Vec<_>>(),
             others.into_iter().map(|(before, _)| before.path.clone()).collect::<Vec<_>>(),
