@@ -1,6 +1,6 @@
 //! `fetch-models` and `provision fetch`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -265,16 +265,19 @@ pub(super) fn by_reason<'a>(
     failures: impl Iterator<Item = (&'a ModelPath, String)>,
 ) -> String {
     let mut by_reason: Vec<(String, Vec<&ModelPath>)> = Vec::new();
+    // A set of thousands of files may have as many reasons, since most name an address.
+    let mut places: HashMap<String, usize> = HashMap::new();
     for (path, reason) in failures {
         let reason = TerminalText(reason).to_string();
-        match by_reason.iter_mut().find(|(other, _)| *other == reason) {
+        let place = *places.entry(reason.clone()).or_insert(by_reason.len());
+        match by_reason.get_mut(place) {
             Some((_, paths)) => paths.push(path),
             None => by_reason.push((reason, vec![path])),
         }
     }
     by_reason.iter().fold(heading, |message, (reason, paths)| {
         let reason = progress::with_short_addresses(reason);
-        format!("{message}\n  {}: {reason}", shortened_list(paths, NAMED))
+        message + &format!("\n  {}: {reason}", shortened_list(paths, NAMED))
     })
 }
 
