@@ -4,6 +4,8 @@
 //! stands for the PID namespace: this boot of this system, and this container. Within it, a run can tell that an owner
 //! is dead. About an owner in another namespace it knows nothing.
 
+use std::sync::LazyLock;
+
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
@@ -24,16 +26,19 @@ impl PartNames {
     /// A scheme that no other process has, now or later.
     pub fn per_process() -> Self {
         // A system that does not tell its namespace gets a random one.
-        let space = pid_namespace().unwrap_or_else(|| format!("{:08x}", fastrand::u32(..)));
+        let space = pid_namespace().map_or_else(|| format!("{:08x}", fastrand::u32(..)), str::to_owned);
         Self::PerProcess(format!("{space}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
     }
 }
 
-/// Identifies the PID namespace of this process.
-fn pid_namespace() -> Option<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(Sha256::of(format!("{boot}{}", namespace.display()).as_bytes()).short())
+/// Identifies the PID namespace of this process, which is read once.
+fn pid_namespace() -> Option<&'static str> {
+    static NAMESPACE: LazyLock<Option<String>> = LazyLock::new(|| {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+        Some(Sha256::of(format!("{boot}{}", namespace.display()).as_bytes()).short())
+    });
+    NAMESPACE.as_deref()
 }
 
 /// The state of a part's owner, as far as its name tells.
@@ -62,7 +67,7 @@ impl Owner {
         if !is_hex(random) || space.is_some_and(|space| !is_hex(space)) {
             return None;
         }
-        let is_here = space.is_some() && space == pid_namespace().as_deref();
+        let is_here = space.is_some() && space == pid_namespace();
         let is_dead = is_here && test_kill_process(process) == Err(Errno::SRCH);
         Some(if is_dead { Self::Dead } else { Self::Unknown })
     }
