@@ -110,10 +110,10 @@ impl From<FetchError> for Failure {
 /// The code for failed files: integrity before refusal before disk before network.
 pub fn code_of<'a>(failures: impl IntoIterator<Item = &'a FileError>) -> Code {
     let rank = |error: &FileError| match error {
-        FileError { store: None, .. } if error.is_integrity() => (3, Code::Integrity),
-        FileError { store: Some(DiskError::MistakenList { .. }), .. } => (3, Code::Integrity),
-        FileError { store: None, .. } if error.is_refusal() => (2, Code::Refused),
-        FileError { store: Some(_), .. } => (1, Code::Disk),
+        FileError { disk: None, .. } if error.is_integrity() => (3, Code::Integrity),
+        FileError { disk: Some(DiskError::MistakenList { .. }), .. } => (3, Code::Integrity),
+        FileError { disk: None, .. } if error.is_refusal() => (2, Code::Refused),
+        FileError { disk: Some(_), .. } => (1, Code::Disk),
         // This process lacks descriptors, as when a file cannot be opened.
         FileError { .. } if error.is_out_of_descriptors() => (1, Code::Disk),
         FileError { .. } => (0, Code::Network),

@@ -77,7 +77,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     let report = |(item, model): (Item, &&Model)| {
         let result = match item.plan {
             Plan::Present(_) => Ok(Some(Outcome::Present)),
-            Plan::Failed(error) => Err(FileError::of_store(error)),
+            Plan::Failed(error) => Err(FileError::of_disk(error)),
             _ => Ok(None),
         };
         FileReport::of(model, result)

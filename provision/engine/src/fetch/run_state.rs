@@ -50,7 +50,7 @@ impl<'a> RunState<'a> {
         for index in 0..run.items.len() {
             match std::mem::replace(&mut run.items[index].plan, Plan::WouldFetch(0)) {
                 Plan::Present(installed) => run.record_installed(index, installed, Outcome::Present),
-                Plan::Failed(error) => run.record_failure(index, FileError::of_store(error)),
+                Plan::Failed(error) => run.record_failure(index, FileError::of_disk(error)),
                 plan => run.items[index].plan = plan,
             }
         }
@@ -98,7 +98,7 @@ impl<'a> RunState<'a> {
                 self.files[index].store = Some(store);
                 self.record_installed(index, installed, Outcome::Reused);
             }
-            CopyOutcome::Failed(error) => self.record_failure(index, FileError::of_store(error)),
+            CopyOutcome::Failed(error) => self.record_failure(index, FileError::of_disk(error)),
             CopyOutcome::Nowhere(part, copied) => {
                 self.files[index].reused = copied;
                 if part.is_some() {
@@ -186,7 +186,7 @@ impl<'a> RunState<'a> {
         for (index, Reused { bytes, error }) in reused {
             self.files[index].reused += bytes;
             if let Some(error) = error {
-                self.record_failure(index, FileError::of_store(error));
+                self.record_failure(index, FileError::of_disk(error));
             }
         }
     }

@@ -382,7 +382,7 @@ impl Coordinator {
             self.shared.hashing.end_file(&file.target, &part);
             if error.condemns_bytes() && !part.has_list() || part.held() == 0 {
                 let _ = part.remove();
-            } else if error.store.is_none() {
+            } else if error.disk.is_none() {
                 let journaled = move || part.journal_written().err().map(|error| (id, error));
                 self.tasks.spawn_blocking(move || TaskResult::Journaled(journaled().into_iter().collect()));
             }

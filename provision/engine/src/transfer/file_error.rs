@@ -16,7 +16,7 @@ pub struct FileError {
     pub attempts: Vec<Attempt>,
     /// The disk's failure, which ends a file regardless of its sources.
     #[source]
-    pub store: Option<DiskError>,
+    pub disk: Option<DiskError>,
     /// The file would be a copy of this one, which failed.
     pub original: Option<ModelPath>,
     /// The lock's addresses were not asked, at the user's wish.
@@ -124,12 +124,12 @@ impl SourceError {
 impl FileError {
     /// The failure of a file because of its sources.
     pub fn of_sources(attempts: Vec<Attempt>) -> Self {
-        Self { attempts, store: None, original: None, store_only: false }
+        Self { attempts, disk: None, original: None, store_only: false }
     }
 
     /// The failure of a file because of the disk.
-    pub fn of_store(error: DiskError) -> Self {
-        Self { store: Some(error), ..Self::of_sources(Vec::new()) }
+    pub fn of_disk(error: DiskError) -> Self {
+        Self { disk: Some(error), ..Self::of_sources(Vec::new()) }
     }
 
     /// The failure of a copy whose original failed.
@@ -155,7 +155,7 @@ impl FileError {
     /// True if the held bytes are known to be wrong: no other source has sent bytes since.
     pub(super) fn condemns_bytes(&self) -> bool {
         // A disk failure says nothing about the bytes: the next run resumes from them.
-        self.store.is_none()
+        self.disk.is_none()
             && self.attempts.last().is_some_and(|last| {
                 matches!(
                     last.error,
@@ -179,8 +179,8 @@ impl FileError {
 
     /// The reason as text: the disk's failure, or the failure of each source.
     pub fn reason(&self) -> String {
-        if let Some(store) = &self.store {
-            return store.reason();
+        if let Some(disk) = &self.disk {
+            return disk.reason();
         }
         if let Some(original) = &self.original {
             return format!("it has the same bytes as {original}, which could not be installed");

@@ -495,7 +495,7 @@ impl FilePolicy {
 
     /// The disk failed.
     pub(super) fn store_failed(&mut self, error: DiskError) -> FileError {
-        FileError { attempts: std::mem::take(&mut self.attempts), ..FileError::of_store(error) }
+        FileError { attempts: std::mem::take(&mut self.attempts), ..FileError::of_disk(error) }
     }
 
     /// Ends the current source; the file goes on with another one, if there is one.

@@ -235,7 +235,7 @@ fn a_full_disk_during_a_copy_keeps_the_old_file_and_pieces() {
     let sent = fixture.sent();
     let report = fixture.fetch().unwrap();
     let error = report.files[0].result.as_ref().unwrap_err();
-    let Some(DiskError::Full { path, .. }) = &error.store else { panic!("{error:?}") };
+    let Some(DiskError::Full { path, .. }) = &error.disk else { panic!("{error:?}") };
     assert_eq!(path.extension(), Some("part"), "{path}");
     assert!(error.reason().contains("run again (it resumes)"), "{}", error.reason());
     assert!(std::fs::read(fixture.path("m")).unwrap() == old.to_vec(), "the old file stays");
