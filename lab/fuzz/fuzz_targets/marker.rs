@@ -10,8 +10,7 @@ fuzz_target!(|data: &[u8]| bounded(data, check));
 /// An input is a marker's text.
 fn check(data: &[u8]) {
     let Some((written, paths)) = marker(data) else { return };
-    let start = data.iter().find(|b| !b.is_ascii_whitespace());
-    assert!(matches!(start, Some(b'{' | b'[')), "the marker is no JSON");
+    assert!(data.starts_with(b"{\"version\":"), "a search for markers would not find it");
     paths.iter().for_each(stays_beneath);
     let (again, same) = marker(&written).expect("a rewritten marker is accepted");
     assert_eq!(again, written, "the marker differs after a rewrite");

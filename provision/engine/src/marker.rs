@@ -12,7 +12,8 @@
 //! has that size and mtime. So an added model, a new mirror or a run for some models does not invalidate the other
 //! entries, and an entry that differs from the lock never counts. `lock` is the content digest of the installed lock,
 //! for people who look for it. Other fields are ignored, so the format can grow; a field that must not be ignored needs
-//! a new `version`. An unreadable marker, a symlink, or another version counts as no marker.
+//! a new `version`. An unreadable marker, a symlink, another version, or a file that does not begin as above counts as no
+//! marker.
 //!
 //! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`,
 //! the change time of the linked file. The entry counts if both are unchanged.
@@ -56,9 +57,11 @@ struct Text {
 }
 
 impl Text {
-    /// `None` for anything but a marker of this version.
+    /// `None` for anything but a marker of this version. One with another start vouches for nothing, since
+    /// [`Marker::all`] would not find it, and a change of its files would leave it there.
     fn parse(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice::<Self>(bytes).ok().filter(|text| text.version == VERSION)
+        let text = bytes.starts_with(START).then(|| serde_json::from_slice::<Self>(bytes).ok()).flatten();
+        text.filter(|text| text.version == VERSION)
     }
 }
 

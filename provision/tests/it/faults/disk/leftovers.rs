@@ -144,9 +144,10 @@ fn fault_77_an_invalid_marker_is_ignored() {
     let version_2 = String::from_utf8(good.clone()).unwrap().replace("\"version\":1", "\"version\":2");
     let other_lock = b"{\"version\":1,\"lock\":\"x\",\"files\":[]}";
     let cut = &good[..good.len() / 2];
-    for bad in
-        [&b""[..], b"\0\0\0\0", b"garbage", b"{}", b"{\"version\":1}", other_lock, cut, version_2.as_bytes()]
-    {
+    // The search for the markers that list a file would not find it.
+    let formatted = [b" ", &good[..]].concat();
+    let broken = [&b""[..], b"\0\0\0\0", b"garbage", b"{}", b"{\"version\":1}", other_lock, cut];
+    for bad in broken.into_iter().chain([version_2.as_bytes(), &formatted]) {
         std::fs::write(fixture.path(MARKER), bad).unwrap();
         let report = fixture.fetch_all();
         assert!(!report.by_marker, "{:?}", String::from_utf8_lossy(bad));
