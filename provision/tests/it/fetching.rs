@@ -43,20 +43,22 @@ fn five_hundred_small_files() {
 }
 
 #[test]
-fn what_the_machine_says_is_read_once_however_many_files_there_are() {
+fn what_the_machine_says_is_not_read_for_each_file() {
     let Some(mut fixture) = with_strace(Fixture::new()) else { return };
     for n in 0..40 {
         fixture.file(&format!("d/f{n}"), &Content::generated(n, 1000));
     }
     let log = fixture.beside("strace.log");
-    run(&mut strace(&fetch(&fixture, &[]), &log, &["-e", "trace=openat,openat2,statfs"])).exits(0);
+    // `?`: not every machine type has these calls.
+    let calls = ["-e", "trace=?open,openat,openat2,?readlink,readlinkat,statfs"];
+    run(&mut strace(&fetch(&fixture, &[]), &log, &calls)).exits(0);
     let log = std::fs::read_to_string(log).unwrap();
     let is_machine = |path: &&str| ["/proc/", "/sys/", "/etc/"].iter().any(|place| path.starts_with(place));
     let mut reads = HashMap::<&str, usize>::new();
     for path in log.lines().filter_map(|line| line.split('"').nth(1)).filter(is_machine) {
         *reads.entry(path).or_default() += 1;
     }
-    assert!(!reads.is_empty(), "the log has no names of files:\n{log}");
+    assert!(reads.contains_key("/proc/self/cgroup"), "the log lacks the reading of the number:\n{log}");
     reads.retain(|_, times| *times > 5);
     assert!(reads.is_empty(), "opened for each file: {reads:?}");
 }
