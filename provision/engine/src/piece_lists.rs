@@ -241,7 +241,7 @@ impl PieceLists {
         }
     }
 
-    /// True if there may be a kept list. Blocks.
+    /// True if the destination has a directory for kept lists. Blocks.
     pub(crate) fn has_kept(&self) -> bool {
         self.kept.as_ref().is_some_and(Kept::exists)
     }

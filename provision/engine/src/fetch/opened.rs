@@ -310,7 +310,7 @@ impl<'j> Opened<'j> {
 
     /// Removes the kept lists of files that no marker knows.
     pub(super) fn prune_lists(&self) {
-        // Without a list there is no need to search the root, which may hold thousands of models, for markers.
+        // Without the directory of lists there is no need to search the root, which may hold thousands of models, for markers.
         if !self.locks.main.is_exclusive() || !self.lists.has_kept() {
             return;
         }

@@ -78,8 +78,8 @@ pub struct MachineArgs {
     /// The way of reused files into the destination
     #[arg(long, value_name = "HOW", env = "PROVISION_REUSE_MODE", value_enum, default_value_t = ReuseModeArg::Copy)]
     pub reuse_mode: ReuseModeArg,
-    /// Read the complete set once, the smallest files first, as far as free memory allows: the program that starts next
-    /// finds it there
+    /// Read the complete set into free memory once, the smallest files first, as far as they fit: the next program
+    /// finds them there
     #[arg(long, env = "PROVISION_WARM", value_parser = FalseyValueParser::new())]
     pub warm: bool,
 }

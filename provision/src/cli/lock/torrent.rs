@@ -31,8 +31,8 @@ pub(crate) struct TorrentArgs {
     /// The directory that the torrents are written into
     #[arg(short, long, value_name = "DIR")]
     output: Utf8PathBuf,
-    /// An address below which a server has the files under their lock paths (repeatable): a web seed of each torrent,
-    /// and of the set's
+    /// An address below which a server has the files under their lock paths (repeatable): a web seed of each
+    /// file's torrent and of the set's torrent
     #[arg(long = "web-seed", value_name = "URL")]
     web_seeds: Vec<String>,
     /// The tracker of the torrents
