@@ -25,7 +25,6 @@ mod table;
 mod tool;
 
 use std::collections::BTreeMap;
-use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -33,9 +32,9 @@ use clap::{Args, ValueEnum as _};
 use xshell::{Shell, cmd};
 
 use crate::project;
-use crate::tools::program;
 use crate::tools::programs::{self, NGINX, OPENSSL, TIME};
 use crate::tools::scratch::Scratch;
+use crate::tools::{parallel, program};
 use file_set::{FileSet, Scale};
 use meter::Meter;
 use report::{Outcome, Report};
@@ -127,8 +126,6 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let mut environment: BTreeMap<_, _> = facts.collect();
     environment.insert("load before", first_line(&sh, LOAD));
     let programs = find_programs(args, &sh, &mut environment)?;
-    #[expect(clippy::disallowed_methods, reason = "one call")]
-    let cores = thread::available_parallelism().map_or(1, usize::from);
     let scale = Scale(args.scale.unwrap_or(if args.quick { QUICK_SCALE } else { Scale::USUAL }));
     let bench = Bench {
         sh: &sh,
@@ -137,7 +134,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         meter: Meter { path: sh.var("PATH")?, folder },
         scale,
         rounds: if args.quick { 1..=1 } else { 0..=args.rounds },
-        cores,
+        cores: parallel::processors(),
         programs,
         qwen: FileSet::qwen(scale),
     };

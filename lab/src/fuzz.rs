@@ -55,8 +55,7 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
     cmd!(sh, "cargo fuzz build {BUILD...}").env("CARGO_NET_OFFLINE", "true").quiet().run()?;
     let listed = cmd!(sh, "cargo fuzz list --fuzz-dir lab/fuzz").quiet().read()?;
     let targets: Vec<_> = listed.lines().filter(|target| *target != PLANTED).collect();
-    #[expect(clippy::disallowed_methods, reason = "one call")]
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = parallel::processors();
     let results = if args.prove_red {
         parallel::map(&SIGNS, cores, |(input, sign)| find_planted(args, input, sign))
     } else {
