@@ -241,17 +241,15 @@ impl PieceLists {
         }
     }
 
-    /// True if the destination has a directory for kept lists. Blocks.
-    pub(crate) fn has_kept(&self) -> bool {
-        self.kept.as_ref().is_some_and(Kept::exists)
-    }
-
     /// Removes the kept lists of files with none of the digests `needed`. No other run may be working in the
     /// destination. Blocks.
     ///
     /// # Errors
-    /// A list cannot be removed.
-    pub(crate) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), DiskError> {
+    /// Those of `needed`, which is called only if there may be a kept list; and a list cannot be removed.
+    pub(crate) fn prune(
+        &self,
+        needed: impl FnOnce() -> Result<HashSet<Sha256>, DiskError>,
+    ) -> Result<(), DiskError> {
         self.kept.as_ref().map_or(Ok(()), |kept| kept.prune(needed))
     }
 

@@ -310,14 +310,15 @@ impl<'j> Opened<'j> {
 
     /// Removes the kept lists of files that no marker knows.
     pub(super) fn prune_lists(&self) {
-        // Without the directory of lists there is no need to search the root, which may hold thousands of models, for markers.
-        if !self.locks.main.is_exclusive() || !self.lists.has_kept() {
+        if !self.locks.main.is_exclusive() {
             return;
         }
-        let Ok(markers) = Marker::all(&self.destination) else { return };
-        let known = markers.iter().flat_map(|(_, marker)| marker.digests());
+        let known = || {
+            let markers = Marker::all(&self.destination)?;
+            Ok(markers.iter().flat_map(|(_, marker)| marker.digests()).map(|(_, sha256)| sha256).collect())
+        };
         // A list that stays only takes space.
-        let _ = self.lists.prune(&known.map(|(_, sha256)| sha256).collect());
+        let _ = self.lists.prune(known);
     }
 
     /// True if nothing is left to download, or the run has to stop.

@@ -21,11 +21,6 @@ impl Kept {
         self.0.root().subdirectory(KEPT_LISTS, create).ok().flatten()
     }
 
-    /// True if the destination has a directory of kept lists.
-    pub(super) fn exists(&self) -> bool {
-        self.directory(false).is_some()
-    }
-
     /// The bytes of a list, at most `most`.
     pub(super) fn read(&self, list: &Sha256, most: u64) -> Option<Vec<u8>> {
         self.directory(false)?.read_small(&list.to_string(), most).ok()?
@@ -56,10 +51,13 @@ impl Kept {
     }
 
     /// Removes the lists whose file has none of the digests `needed`, and the temporary files of killed runs. No other
-    /// run may be working here.
-    pub(super) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), DiskError> {
+    /// run may be working here. Without the directory `needed` is not called: it may read thousands of files.
+    pub(super) fn prune(
+        &self,
+        needed: impl FnOnce() -> Result<HashSet<Sha256>, DiskError>,
+    ) -> Result<(), DiskError> {
         let Some(directory) = self.directory(false) else { return Ok(()) };
-        for (name, _) in unneeded(&self.0, needed)? {
+        for (name, _) in unneeded(&self.0, &needed()?)? {
             directory.remove(&name)?;
         }
         Ok(())
