@@ -14,9 +14,7 @@ use provision_core::piece_list::PieceList;
 use provision_core::redact::Redactor;
 use provision_core::schedule::FileId;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{
-    Destination, DiskError, Installed, PartFile, PartNames, PartOptions, WrongPiece, processors,
-};
+use provision_disk::{Destination, DiskError, Installed, PartFile, PartNames, PartOptions, WrongPiece};
 use provision_http::{HttpClient, Resolved};
 
 /// The state of a file that its claims share.
@@ -204,10 +202,8 @@ impl Target {
             return Ok(part.clone());
         }
         let options = PartOptions {
-            pieces: self.pieces.clone(),
             makes_list: self.lists.is_some() && self.pieces.is_none(),
-            threads: processors(),
-            ..PartOptions::from(&self.part_names)
+            ..PartOptions::with_list(&self.part_names, self.pieces.clone())
         };
         let opened = Arc::new(PartFile::open(&self.place, &self.model, options, || true)?);
         if opened.held() > 0 {
