@@ -60,8 +60,10 @@ impl Text {
     /// `None` for anything but a marker of this version. One with another start vouches for nothing, since
     /// [`Marker::all`] would not find it, and a change of its files would leave it there.
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = bytes.starts_with(START).then(|| serde_json::from_slice::<Self>(bytes).ok()).flatten();
-        text.filter(|text| text.version == VERSION)
+        if !bytes.starts_with(START) {
+            return None;
+        }
+        serde_json::from_slice::<Self>(bytes).ok().filter(|text| text.version == VERSION)
     }
 }
 
